@@ -1,0 +1,427 @@
+"""The schema: every configuration key, its type, its unit and its bounds.
+
+Defaults live in ``conf/`` where users read them; this file says what is allowed. ``load``
+turns what Hydra composed into a typed ``Config`` and ends with a ``ConfigError`` (one line:
+key, value, what is allowed) before any work is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+RESULT_VERSION = 1
+"""Raised when a change of this package changes results; part of every ``config.hash``."""
+
+
+class ConfigError(Exception):
+    """A user's mistake in one key, told in one line.
+
+    Attributes:
+        key: the dotted key, for example ``optimizer.lr``.
+        value: what it got.
+        allowed: what it takes, in words.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key}={_shown(value)}: {allowed}")
+        self.key, self.value, self.allowed = key, value, allowed
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def _key(
+    text: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+    default: Any = dataclasses.MISSING,
+) -> Any:
+    """A field of the schema: what it is, and the bounds that its value must keep."""
+    bounds = {"low": low, "above": above, "high": high, "below": below}
+    metadata = {"text": text, "choices": tuple(choices), **bounds}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(kw_only=True)
+class Model:
+    """The network. Each option of the group lists the keys that it takes."""
+
+    name: str = _key("file in landscape_sweep/models")
+    width: int = _key("channels of the first stage, or units of a hidden layer", low=1)
+    depth: int | None = _key("hidden layers", low=0, default=None)
+    norm: str | None = _key(
+        "normalisation", choices=("batch", "layer", "none"), default=None
+    )
+    skip: bool | None = _key("skip connections", default=None)
+    activation: str | None = _key(
+        "activation function", choices=("relu", "tanh", "gelu"), default=None
+    )
+
+
+@dataclass(kw_only=True)
+class Optimizer:
+    """The update rule and its learning rate over time."""
+
+    name: str = _key("update rule", choices=("sgd", "adamw"))
+    lr: float = _key("initial learning rate", above=0)
+    weight_decay: float = _key("L2 coefficient", low=0)
+    schedule: str = _key("learning rate by step", choices=("cosine", "constant"))
+    momentum: float | None = _key("heavy-ball momentum", low=0, below=1, default=None)
+    beta1: float | None = _key("decay of the mean gradient", low=0, below=1, default=None)
+    beta2: float | None = _key("decay of the squared gradient", low=0, below=1, default=None)
+
+
+@dataclass(kw_only=True)
+class Data:
+    """Images and labels."""
+
+    name: str = _key("file in landscape_sweep/data")
+    train_size: int | None = _key("training images, class-balanced; null takes all", low=1)
+    label_noise: float = _key("fraction of training labels drawn at random", low=0, high=1)
+    augment: str = _key("augmentation of training batches", choices=("none", "flip_crop"))
+    seed: int = _key("seed of the subset and of the label noise", low=0)
+    root: str | None = _key("folder that holds data sets", default=None)
+    path: str | None = _key("the user's own npz file", default=None)
+    fallback: str | None = _key("data set used where the named one can't be had", default=None)
+
+
+@dataclass(kw_only=True)
+class Hessian:
+    """Top eigenvalues and trace (framework, algorithm 1 and section 5.2)."""
+
+    k: int = _key("top eigenvalues", low=1)
+    iterations: int = _key("Lanczos steps at most", low=1)
+    tol: float = _key("relative residual of a converged eigenvalue", above=0, below=1)
+    product: str = _key(
+        "Hessian-vector product: exact, or eq. 13", choices=("exact", "finite_difference")
+    )
+    trace_error: float = _key("relative standard error of an estimated trace", above=0, below=1)
+    density: int = _key("start vectors of the spectral density; 0 leaves it out", low=0)
+
+
+@dataclass(kw_only=True)
+class Sharpness:
+    """S_rho of eq. 3 by algorithm 2."""
+
+    rho: float = _key("radius in parameter space", above=0)
+
+
+@dataclass(kw_only=True)
+class Surface:
+    """The loss on a plane through the final weights (framework, section 4.4)."""
+
+    points: int = _key("grid points a side, odd so that the centre is one of them", low=3, high=101)
+    radius: float = _key("half side of the square over the norm of the weights", above=0)
+
+
+@dataclass(kw_only=True)
+class Connectivity:
+    """Loss along the line between two runs that differ only in seed (section 4.3)."""
+
+    points: int = _key("points along the line, both ends among them", low=3)
+
+
+@dataclass(kw_only=True)
+class GradientNoise:
+    """tr Sigma of per-sample gradients and the noise scale."""
+
+
+@dataclass(kw_only=True)
+class Probe:
+    """What is measured at the final weights; a probe that is absent is not run."""
+
+    name: str = _key("the preset's name")
+    samples: int = _key("training images that all probes see, class-balanced", low=2)
+    hessian: Hessian | None = None
+    sharpness: Sharpness | None = None
+    surface: Surface | None = None
+    gradient_noise: GradientNoise | None = None
+    connectivity: Connectivity | None = None
+
+
+@dataclass(kw_only=True)
+class Stop:
+    """What ends training."""
+
+    steps: int | None = _key("steps in all, in place of epochs", low=0)
+    train_loss: float | None = _key("clean training loss that ends training", above=0)
+    check_every: int = _key("steps between two looks at the training loss", low=1)
+
+
+@dataclass(kw_only=True)
+class Tracking:
+    """Where results are logged."""
+
+    uri: str = _key("MLflow tracking URI")
+    experiment_name: str = _key("MLflow experiment")
+
+
+@dataclass(kw_only=True)
+class SweepLink:
+    """Ties a run to its sweep; written by the sweeper, not by users."""
+
+    id: str | None = _key("the sweep's identity", default=None)
+    parent_run_id: str | None = _key("MLflow run of the sweep", default=None)
+    varied: str | None = _key("swept keys, separated by spaces", default=None)
+
+
+@dataclass(kw_only=True)
+class Config:
+    """One run, complete."""
+
+    model: Model
+    optimizer: Optimizer
+    data: Data
+    probe: Probe
+    stop: Stop
+    tracking: Tracking
+    sweep: SweepLink
+    batch_size: int = _key("images a step", low=1)
+    epochs: int = _key("passes over the training set", low=0)
+    seed: int = _key("seed of initialisation and data order", low=0, high=2**32 - 1)
+    device: str = _key("where to compute", choices=("auto", "cpu", "cuda"))
+    deterministic: bool = _key("identical bits from identical configurations")
+    threads: int | None = _key("CPU threads; null chooses by the network's size", low=1)
+    resume: bool = _key("skip what an earlier call of the same sweep has finished")
+    outputs: str = _key("folder where runs write")
+
+
+def load(composed: DictConfig) -> Config:
+    """The typed configuration of one run.
+
+    Args:
+        composed: what Hydra composed, without its ``hydra`` node.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a value out of bounds.
+    """
+    try:
+        given = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error.full_key), "?", _first_line(error)) from error
+    assert isinstance(given, dict)
+    given.pop("experiment", None)
+    config = _typed(Config, given, "")
+    assert isinstance(config, Config)
+    if config.probe.surface and config.probe.surface.points % 2 == 0:
+        raise ConfigError(
+            "probe.surface.points", config.probe.surface.points, "takes an odd number"
+        )
+    return config
+
+
+def _typed(schema: type, given: dict[str, Any], prefix: str) -> Any:
+    """``given`` as an instance of the dataclass ``schema``, checked key by key."""
+    known = {f.name: f for f in dataclasses.fields(schema)}
+    for name, value in given.items():
+        if name not in known:
+            raise unknown_key(f"{prefix}{name}", value)
+    values = {}
+    for name, spec in known.items():
+        key = f"{prefix}{name}"
+        if name not in given:
+            if spec.default is dataclasses.MISSING:
+                raise ConfigError(key, None, f"is missing; takes {_takes(spec)}")
+            continue
+        part, value = _part(spec), given[name]
+        if part is not None:
+            if value is None:
+                continue  # a probe that is switched off
+            if not isinstance(value, dict):
+                raise ConfigError(key, value, f"takes the keys {_names(part)}")
+            values[name] = _typed(part, value, f"{key}.")
+        else:
+            values[name] = _checked(key, value, spec)
+    return schema(**values)
+
+
+_TYPES: dict[str, tuple[type, str]] = {
+    "int": (int, "an integer"),
+    "float": (float, "a number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "a text"),
+}
+
+
+def _part(spec: dataclasses.Field[Any]) -> type | None:
+    """The dataclass of a group of keys; None for a single key."""
+    found = globals().get(str(spec.type).removesuffix(" | None"))
+    return found if dataclasses.is_dataclass(found) and isinstance(found, type) else None
+
+
+def _names(schema: type) -> str:
+    return ", ".join(f.name for f in dataclasses.fields(schema))
+
+
+def _checked(key: str, value: object, spec: dataclasses.Field[Any]) -> object:
+    """One value, converted without loss to its type and held against its bounds."""
+    kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith(" | None")
+    if value is None and optional:
+        return None
+    wanted = _TYPES[kind][0]
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind == "str" and isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    bounds = spec.metadata
+    good = isinstance(value, wanted) and (kind == "bool") == isinstance(value, bool)
+    if good and isinstance(value, int | float) and not isinstance(value, bool):
+        good = (
+            math.isfinite(value)
+            and (bounds.get("low") is None or value >= bounds["low"])
+            and (bounds.get("above") is None or value > bounds["above"])
+            and (bounds.get("high") is None or value <= bounds["high"])
+            and (bounds.get("below") is None or value < bounds["below"])
+        )
+    if good and bounds.get("choices"):
+        good = value in bounds["choices"]
+    if not good:
+        raise ConfigError(key, value, f"takes {_takes(spec)}")
+    return value
+
+
+def _takes(spec: dataclasses.Field[Any]) -> str:
+    """What a key takes, in words, from its type and bounds."""
+    kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith(" | None")
+    if _part(spec) is not None:
+        return "a group of keys"
+    bounds = spec.metadata
+    if bounds.get("choices"):
+        words = "one of " + ", ".join(bounds["choices"])
+    else:
+        words = _TYPES[kind][1]
+        limits = [
+            f"{sign} {bounds[name]:g}"
+            for name, sign in (("low", "≥"), ("above", ">"), ("high", "≤"), ("below", "<"))
+            if bounds.get(name) is not None
+        ]
+        words += " " + " and ".join(limits) if limits else ""
+    words += ", or null" if optional and spec.default is dataclasses.MISSING else ""
+    return words + (f" ({bounds['text']})" if bounds.get("text") else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def known_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the schema."""
+    for spec in dataclasses.fields(schema):
+        part = _part(spec)
+        if part is None:
+            yield f"{prefix}{spec.name}"
+        else:
+            yield f"{prefix}{spec.name}"
+            yield from known_keys(part, f"{prefix}{spec.name}.")
+
+
+def unknown_key(key: str, value: object) -> ConfigError:
+    """The error for a key that does not exist, with the nearest one that does."""
+    keys = sorted(known_keys())
+    same_leaf = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    near = same_leaf or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+    return ConfigError(key, value, f"is not a key; the nearest is {near[0]}")
+
+
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError | None:
+    """What Hydra or the file system says of a user's mistake, as one ``ConfigError``.
+
+    None when the error is not a user's mistake in a key. ``overrides`` is the command line,
+    from which the value of an unknown key is told.
+    """
+    if isinstance(error, ConfigError):
+        return error
+    text = str(error)
+    for link in _causes(error):
+        options = getattr(link, "options", None)
+        missing = getattr(link, "missing_cfg_file", None)
+        if options is not None and missing:
+            group, _, option = str(missing).rpartition("/")
+            return ConfigError(group, option, "takes one of " + ", ".join(sorted(options)))
+    if found := re.search(r"Could not (?:override|append to|delete) '([^']*)'", text):
+        key = found[1].split("@")[0]
+        pairs = (text.lstrip("+~").partition("=") for text in overrides)
+        return unknown_key(key, next((value for name, _, value in pairs if name == key), ""))
+    if found := re.search(r"Error merging override (\S+?)=(.*)", text):
+        return ConfigError(found[1].lstrip("+~"), found[2], _first_line(error.__cause__ or error))
+    if type(error).__name__ == "OverrideParseException":
+        override = str(getattr(error, "override", text))
+        return ConfigError(override, "", "can't be read as key=value; quote special characters")
+    if isinstance(error, OSError) and error.filename is not None:
+        return ConfigError("outputs", error.filename, f"can't be written: {error.strerror}")
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Dotted keys and values, without the keys that an option does not take."""
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for spec in dataclasses.fields(node):
+            value = getattr(node, spec.name)
+            if dataclasses.is_dataclass(value):
+                yield from walk(value, f"{prefix}{spec.name}.")
+            elif not (value is None and spec.default is None):
+                yield f"{prefix}{spec.name}", value
+
+    return dict(walk(config, ""))
+
+
+def as_json(config: Config) -> str:
+    """The resolved configuration, from which ``from_json`` makes it again."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_json(text: str) -> Config:
+    """The configuration that ``as_json`` wrote.
+
+    Raises:
+        ConfigError: a key that this version does not have.
+    """
+    config = _typed(Config, json.loads(text), "")
+    assert isinstance(config, Config)
+    return config
+
+
+_NOT_IDENTITY = ("device", "threads", "resume", "outputs", "data.root", "tracking.", "sweep.")
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """The part of a configuration that decides its result: not where it runs or is written."""
+    return {k: v for k, v in flat(config).items() if not k.startswith(_NOT_IDENTITY)}
+
+
+def config_hash(config: Config, data_name: str) -> str:
+    """Twelve hexadecimal digits that name the result of a configuration.
+
+    ``data_name`` is the data set that was really there, so that a run on the fallback is never
+    taken for a run on the data set that was asked for.
+    """
+    parts = {**identity(config), "data.loaded": data_name, "result_version": RESULT_VERSION}
+    return digest(json.dumps(parts, sort_keys=True))
+
+
+def digest(text: str) -> str:
+    """Twelve hexadecimal digits of SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,23 @@
+"""One file a probe: what is measured at one trained model, or at a pair.
+
+A probe is a function ``name(model, loss, batches, *, …)`` in the file ``name.py``, beside
+``passes(…)``, its cost in forward-and-backward passes. It returns a ``Measurement``.
+"""
+
+from landscape_sweep.probes.connectivity import connectivity
+from landscape_sweep.probes.gradient_noise import gradient_noise
+from landscape_sweep.probes.hessian import hessian
+from landscape_sweep.probes.measurement import Batches, Loss, Measurement
+from landscape_sweep.probes.sharpness import sharpness
+from landscape_sweep.probes.surface import surface
+
+__all__ = [
+    "Batches",
+    "Loss",
+    "Measurement",
+    "connectivity",
+    "gradient_noise",
+    "hessian",
+    "sharpness",
+    "surface",
+]

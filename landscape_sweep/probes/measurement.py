@@ -1,0 +1,54 @@
+"""What all probes share: their inputs, their result, and the mean loss at any point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+type Batches = Sequence[tuple[Tensor, Tensor]]
+"""(inputs, targets) on the model's device; uneven batches are weighted by their size."""
+
+type Loss = Callable[[Tensor, Tensor], Tensor]
+"""loss(outputs, targets): a scalar, the mean over the batch."""
+
+type Progress = Callable[[int, int], None]
+"""progress(done, total), called as a long probe goes on."""
+
+
+def silent(done: int, total: int) -> None:
+    """Report nothing."""
+
+
+class Measurement(Protocol):
+    """What a probe found, in the names that MLflow shows."""
+
+    def metrics(self) -> dict[str, float]:
+        """Single values by metric name."""
+        ...
+
+    def series(self) -> dict[str, Sequence[float]]:
+        """Ranked values by metric name; the first has step 1."""
+        ...
+
+    def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
+        """Columns by the path of a CSV file."""
+        ...
+
+
+@torch.no_grad()
+def loss_and_accuracy(model: nn.Module, loss: Loss, batches: Batches) -> tuple[float, float]:
+    """Mean loss and accuracy (0 to 1) over all samples, in the mode that ``model`` is in.
+
+    Accuracy is NaN where targets are not class indices. Sums are taken in float64.
+    """
+    total, hits, count = 0.0, 0.0, 0
+    for inputs, targets in batches:
+        outputs = model(inputs)
+        total += float(loss(outputs, targets)) * len(targets)
+        count += len(targets)
+        classes = outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point()
+        hits += int((outputs.argmax(1) == targets).sum()) if classes else float("nan")
+    return total / count, hits / count

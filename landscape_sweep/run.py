@@ -1,0 +1,401 @@
+"""One run, top to bottom, in the order of the framework's section 5: train, then probe, then log."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import logging
+import shlex
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from torch import nn
+from torch.nn import functional as F
+
+from landscape_sweep import config as schema
+from landscape_sweep import data as datasets
+from landscape_sweep import models, tracking, training
+from landscape_sweep.config import Config, ConfigError
+from landscape_sweep.data import Dataset
+from landscape_sweep.progress import Progress, duration
+
+if TYPE_CHECKING:
+    from landscape_sweep.probes import Batches, Measurement
+
+log = logging.getLogger("landscape_sweep")
+
+PROBE_BATCH = 256
+"""Images in one batch of the probes."""
+
+SAID_SECONDS = 10.0
+"""A probe that will take longer than this is announced with its estimated time."""
+
+
+def main(composed: DictConfig) -> str:
+    """Run what Hydra composed and log it; returns the MLflow run id.
+
+    Raises:
+        ConfigError: a user's mistake, before any image is read.
+    """
+    config = schema.load(composed)
+    check(config)
+    store = tracking.connect(
+        config.tracking.uri, config.tracking.experiment_name, config.outputs
+    )
+    data = dataset(config)
+    hydra = HydraConfig.get()
+    record = tracking.open_run(
+        store,
+        name=f"{label(config)} seed{config.seed}",
+        tags={
+            "label": label(config),
+            "config.hash": schema.config_hash(config, data.name),
+            "command": command(list(hydra.overrides.task), config),
+            "job.number": str(hydra.job.get("num", 0)),
+            **({"sweep.id": config.sweep.id} if config.sweep.id else {}),
+        },
+        parent_run_id=config.sweep.parent_run_id,
+    )
+    log.info("%s seed%d on %s", label(config), config.seed, data.name)
+    with tracking.recording(record):
+        record.end(run(config, data, record))
+    return record.run_id
+
+
+def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
+    """Train and probe one network; everything found goes to ``record``. Returns the outcome."""
+    prepare_torch(config, data)
+    record.params({**schema.flat(config), "data.loaded": data.name})
+    record.text(schema.as_json(config), tracking.CONFIG)
+
+    network = build(config, data)
+    initial_loss, _ = training.evaluate(network, data, data.x_train, data.y_train)
+    fit = fit_network(config, data, network, record)
+
+    loss, accuracy = training.evaluate(network, data, data.x_train, data.y_train)
+    test_loss, test_accuracy = training.evaluate(network, data, data.x_test, data.y_test)
+    record.metrics(
+        {
+            "train/loss": loss,
+            "train/accuracy": accuracy,
+            "train/initial_loss": initial_loss,
+            "train/steps": fit.steps,
+            "train/lr_sum": fit.lr_sum,
+            "train/seconds": fit.seconds,
+            "gap/loss": test_loss - loss,
+            "gap/accuracy": accuracy - test_accuracy,
+            "measure/parameters": sum(p.numel() for p in network.parameters()),
+        }
+    )
+    # The last value of a metric is the result: also where training took no step at all.
+    record.metrics({"test/loss": test_loss, "test/accuracy": test_accuracy}, len(fit.epochs))
+    if fit.outcome == "diverged" or not np.isfinite(loss):
+        log.info("  diverged after %d steps: nothing to probe", fit.steps)
+        return "diverged"
+    log.info(
+        "  train loss %.4f  test loss %.4f  test accuracy %.2f%%  (%d steps, %s)",
+        *(loss, test_loss, 100 * test_accuracy, fit.steps, duration(fit.seconds)),
+    )
+    save(network, record)
+    probe(config, data, network, record)
+    return "completed"
+
+
+# ---------------------------------------------------------------- before the run
+
+
+def check(config: Config) -> None:
+    """What can be known to fail before any image is read.
+
+    Raises:
+        ConfigError: a device that is not there, a set that is too small, more eigenvalues than
+            parameters, a folder that can't be written.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device", "cuda", "there is no CUDA device here; takes auto or cpu")
+    _check_writable(config.outputs)
+    try:
+        spec = datasets.describe(
+            name=config.data.name,
+            root=config.data.root or "",
+            path=config.data.path,
+            train_size=config.data.train_size,
+        )
+        images = config.data.train_size or spec.train
+        for key, value in (("batch_size", config.batch_size), ("probe.samples", config.probe.samples)):
+            if value > images:
+                raise ConfigError(key, value, f"takes at most {images} (training images)")
+        with torch.device("meta"):
+            network = models.build(
+                config.model.name, shape=spec.shape, classes=spec.classes, **_options(config)
+            )
+    except ValueError as error:
+        raise _mistake(error) from error
+    parameters = sum(p.numel() for p in network.parameters())
+    hessian = config.probe.hessian
+    if hessian and hessian.k > parameters:
+        raise ConfigError(
+            "probe.hessian.k", hessian.k, f"takes at most {parameters} (the network's parameters)"
+        )
+
+
+def _mistake(error: ValueError) -> ConfigError:
+    """A data set's or a model's complaint about a key, as a configuration error."""
+    key, value = getattr(error, "key", None), getattr(error, "value", None)
+    if key is None:
+        raise error
+    problem = getattr(error, "problem", "")
+    allowed = f"takes {getattr(error, 'allowed', '')}"
+    return ConfigError(key, value, f"{problem}; {allowed}" if problem else allowed)
+
+
+def _check_writable(folder: str) -> None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError("outputs", folder, f"can't be written: {error.strerror}") from error
+
+
+def label(config: Config) -> str:
+    """What tells configurations of a sweep apart, seeds left out."""
+    values = schema.flat(config)
+    varied = [
+        f"{key.rpartition('.')[2]}={values.get(key, 'null')}"
+        for key in (config.sweep.varied or "").split()
+        if key not in ("batch_size", "optimizer.lr", "seed", "model")
+    ]
+    name = f"{config.model.name} bs{config.batch_size} lr{config.optimizer.lr:g}"
+    return " ".join([name, *varied])
+
+
+def command(overrides: Sequence[str], config: Config) -> str:
+    """A line that repeats exactly this run when pasted into a shell."""
+    told = [text for text in overrides if not text.lstrip("+").startswith("sweep.")]
+    if config.data.root is not None and not any(t.startswith("data.root=") for t in told):
+        told.append(f"data.root={config.data.root}")  # it may have come from the environment
+    return shlex.join(["python", "-m", "landscape_sweep", *told])
+
+
+def device_of(config: Config) -> torch.device:
+    """The device that ``device`` names; ``auto`` takes CUDA where there is one."""
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(auto if config.device == "auto" else config.device)
+
+
+def dataset(config: Config) -> Dataset:
+    """The data set of a configuration; one that was just read is not read again."""
+    part = config.data
+    keys = (part.name, part.root, part.path, part.fallback, part.train_size)
+    try:
+        return _dataset(*keys, part.label_noise, part.seed, device_of(config))
+    except ValueError as error:
+        raise _mistake(error) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _dataset(
+    name: str,
+    root: str | None,
+    path: str | None,
+    fallback: str | None,
+    train_size: int | None,
+    label_noise: float,
+    seed: int,
+    device: torch.device,
+) -> Dataset:
+    return datasets.load(
+        name=name,
+        root=root or "",
+        path=path,
+        fallback=fallback,
+        train_size=train_size,
+        label_noise=label_noise,
+        seed=seed,
+        device=device,
+        report=log.warning,
+    )
+
+
+def prepare_torch(config: Config, data: Dataset) -> None:
+    """Threads and determinism, for the whole process."""
+    torch.set_num_threads(config.threads or default_threads(config, data))
+    torch.use_deterministic_algorithms(config.deterministic)
+    # Filling fresh memory guards against reading what was never written; it costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = not config.deterministic
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """An independent seed for one purpose (``init``, ``order``, ``augment``)."""
+    words = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
+
+
+def _options(config: Config) -> dict[str, Any]:
+    """The model's own keys, as its constructor takes them."""
+    options = dataclasses.asdict(config.model)
+    return {k: v for k, v in options.items() if v is not None and k != "name"}
+
+
+def build(config: Config, data: Dataset) -> nn.Module:
+    """The network at initialisation, drawn from its own seed, on the device of ``data``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(config.seed, "init"))
+        network = models.build(
+            config.model.name, shape=data.shape, classes=data.classes, **_options(config)
+        )
+    return network.to(data.x_train.device)
+
+
+# ---------------------------------------------------------------- training
+
+
+def total_steps(config: Config, data: Dataset) -> int:
+    """``stop.steps`` where it is given, else ``epochs`` times the whole batches of an epoch."""
+    if config.stop.steps is not None:
+        return config.stop.steps
+    return config.epochs * (len(data.y_train) // config.batch_size)
+
+
+def fit_network(
+    config: Config, data: Dataset, network: nn.Module, record: tracking.RunLog
+) -> training.Fit:
+    """Train, logging each epoch as it ends."""
+    steps, began = total_steps(config, data), time.monotonic()
+    keys = dataclasses.asdict(config.optimizer)
+    schedule = keys.pop("schedule")
+    optimizer = training.optimizer(
+        network.parameters(), **{k: v for k, v in keys.items() if v is not None}
+    )
+    generator = torch.Generator(data.x_train.device)
+    generator.manual_seed(derived_seed(config.seed, "augment"))
+    transform = datasets.augment(config.data.augment)
+
+    def on_epoch(epoch: training.Epoch) -> None:
+        loss, accuracy = training.evaluate(network, data, data.x_test, data.y_test)
+        record.metrics(
+            {
+                "fit/loss": epoch.loss,
+                "fit/accuracy": epoch.accuracy,
+                "fit/lr": epoch.lr,
+                "test/loss": loss,
+                "test/accuracy": accuracy,
+            },
+            epoch.number,
+        )
+        left = (time.monotonic() - began) * (steps - epoch.step) / epoch.step
+        log.info(
+            "  epoch %2d  loss %.4f  accuracy %5.1f%%  test %5.1f%%  step %d of %d, %s left",
+            *(epoch.number, epoch.loss, 100 * epoch.accuracy, 100 * accuracy),
+            *(epoch.step, steps, duration(left)),
+        )
+
+    with Progress("training") as progress:
+        return training.train(
+            network,
+            data,
+            optimizer,
+            batch_size=config.batch_size,
+            steps=steps,
+            schedule=schedule,
+            lr=config.optimizer.lr,
+            seed=derived_seed(config.seed, "order"),
+            augment=None if config.data.augment == "none" else lambda x: transform(x, generator),
+            stop_train_loss=config.stop.train_loss,
+            check_every=config.stop.check_every,
+            on_epoch=on_epoch,
+            on_step=lambda step: progress(step, steps),
+        )
+
+
+def save(network: nn.Module, record: tracking.RunLog) -> None:
+    """The final weights, with the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, Path(tracking.WEIGHTS).name)
+        training.save_weights(network, file)
+        record.file(file, tracking.WEIGHTS)
+
+
+# ---------------------------------------------------------------- probing
+
+
+def probe_batches(config: Config, data: Dataset) -> Batches:
+    """The images that every probe of a sweep sees: clean, class-balanced, always the same."""
+    chosen = data.probe_indices(config.probe.samples)
+    return [
+        (data.normalise(data.x_train[part]), data.y_train[part])
+        for part in chosen.split(PROBE_BATCH)
+    ]
+
+
+def probes_at_one_model(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and keys of every probe that is switched on and looks at one network."""
+    for spec in dataclasses.fields(config.probe):
+        keys = getattr(config.probe, spec.name)
+        if dataclasses.is_dataclass(keys) and spec.name != "connectivity":
+            yield spec.name, dataclasses.asdict(keys)  # type: ignore[arg-type]
+
+
+def probe(config: Config, data: Dataset, network: nn.Module, record: tracking.RunLog) -> None:
+    """Run every probe that is switched on, in eval mode, and log what it finds."""
+    network.eval()
+    batches = probe_batches(config, data)
+    found: dict[str, float] = {}
+    seconds = _seconds_of_a_pass(network, batches)
+    for name, keys in probes_at_one_model(config):
+        module = importlib.import_module(f"landscape_sweep.probes.{name}")
+        expected = seconds * module.passes(**keys)
+        if expected > SAID_SECONDS:
+            log.info("  %s: about %s at most", name, duration(expected))
+        began = time.monotonic()
+        with Progress(name) as progress:
+            measured: Measurement = getattr(module, name)(
+                network, F.cross_entropy, batches, **keys, progress=progress
+            )
+        log_measurement(measured, record)
+        found |= measured.metrics()
+        log.info("  %s: %s", name, duration(time.monotonic() - began))
+    if config.probe.sharpness and "hessian/lambda_max" in found:
+        rho = config.probe.sharpness.rho
+        record.metrics({"sharpness/second_order": 0.5 * rho**2 * found["hessian/lambda_max"]})
+    record.flush()
+
+
+def log_measurement(measured: Measurement, record: tracking.RunLog) -> None:
+    """Metrics, ranked metrics and tables of one probe."""
+    record.metrics(measured.metrics())
+    for metric, values in measured.series().items():
+        for rank, value in enumerate(values, start=1):
+            record.metrics({metric: value}, rank)
+    for path, columns in measured.tables().items():
+        record.table(pd.DataFrame(columns), path)
+
+
+def _seconds_of_a_pass(network: nn.Module, batches: Batches) -> float:
+    """Time of one forward and backward pass over all batches, from the second of two on the first."""
+    inputs, targets = batches[0]
+    elapsed = 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        F.cross_entropy(network(inputs), targets).backward()
+        if inputs.is_cuda:
+            torch.cuda.synchronize()
+        elapsed = time.perf_counter() - began
+    network.zero_grad(set_to_none=True)
+    return elapsed * sum(len(t) for _, t in batches) / len(targets)
+
+
+def default_threads(config: Config, data: Dataset) -> int:
+    """CPU threads for a network of this size."""
+    return torch.get_num_threads()

@@ -1,0 +1,154 @@
+"""The grid sweeper: every combination under one parent run, then the analysis.
+
+Hydra's own sweeper stops at the first failure and knows no end of a sweep; this one checks every
+combination before the first runs, lets the others go on when one fails, skips what an earlier call
+has finished, and always ends with the report.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, open_dict
+
+from landscape_sweep import config as schema
+from landscape_sweep import finish, run, tracking
+from landscape_sweep.config import Config
+
+log = logging.getLogger("landscape_sweep")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination: its overrides, its checked configuration, and the name of its result."""
+
+    number: int
+    overrides: list[str]
+    config: Config
+    identity: str
+
+
+def sweep(
+    hydra_config: DictConfig,
+    loader: ConfigLoader,
+    launcher: Launcher,
+    params: Mapping[str, Any],
+    arguments: Sequence[str],
+) -> None:
+    """Run every combination that is not finished yet, then analyse them all.
+
+    Args:
+        hydra_config: what Hydra composed for the multirun; its sweep folder is set here.
+        loader: composes the configuration of one combination.
+        launcher: runs jobs; any Hydra launcher.
+        params: the grid of ``hydra.sweeper.params``, which ``arguments`` override key by key.
+        arguments: overrides of the command line.
+
+    Raises:
+        ConfigError: a user's mistake in any combination, before the first one runs.
+        SystemExit: status 1, where some runs failed.
+    """
+    lines = [f"{key}={value}" for key, value in params.items()] + list(arguments)
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(lines)
+    cells = _cells(overrides, hydra_config, loader)
+    first = cells[0].config
+    sweep_id = schema.digest(" ".join(sorted({cell.identity for cell in cells})))
+    store = tracking.connect(first.tracking.uri, first.tracking.experiment_name, first.outputs)
+    done = tracking.find_finished(store, sweep_id) if first.resume else {}
+    missing = [cell for cell in cells if cell.identity not in done]
+    parent = _open_parent(store, sweep_id, arguments, cells)
+    with open_dict(hydra_config):
+        hydra_config.hydra.sweep.dir = str(finish.folder(first.outputs, sweep_id))
+    log.info(
+        "sweep %s: %d runs, %d already finished, %d to do",
+        *(sweep_id, len(cells), len(cells) - len(missing), len(missing)),
+    )
+    link = [
+        f"sweep.id='{sweep_id}'",  # quoted: digits alone would be read as a number
+        f"sweep.parent_run_id='{parent.run_id}'",
+        f"sweep.varied='{' '.join(_varied(overrides))}'",
+    ]
+    outcome = "completed"
+    try:
+        failed = _launch(launcher, missing, link)
+        if failed:
+            outcome = "failed"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        finish.finish(first, sweep_id, parent)
+        parent.end(outcome)
+    if failed:
+        log.error("%d of %d runs failed: the same command runs them again", failed, len(cells))
+        sys.exit(1)
+
+
+def _cells(
+    overrides: list[Override], hydra_config: DictConfig, loader: ConfigLoader
+) -> list[Cell]:
+    """Every combination, composed and checked."""
+    (combinations,) = BasicSweeper.split_arguments(overrides, None)
+    cells = []
+    for number, combination in enumerate(combinations):
+        composed = loader.load_sweep_config(hydra_config, list(combination))
+        with open_dict(composed):
+            del composed["hydra"]
+        config = schema.load(composed)
+        run.check(config)
+        identity = schema.config_hash(config, run.dataset(config).name)
+        cells.append(Cell(number, list(combination), config, identity))
+    return cells
+
+
+def _varied(overrides: Sequence[Override]) -> list[str]:
+    """Keys that the sweep varies."""
+    return [override.get_key_element() for override in overrides if override.is_sweep_override()]
+
+
+def _open_parent(
+    store: tracking.Store, sweep_id: str, arguments: Sequence[str], cells: Sequence[Cell]
+) -> tracking.RunLog:
+    """The sweep's own run: the one of an earlier call, or a new one."""
+    command = run.command(["-m", *arguments], cells[0].config)
+    earlier = tracking.find_parent(store, sweep_id)
+    if earlier is not None:
+        return tracking.reopen_run(store, earlier)
+    configurations = {run.label(cell.config) for cell in cells}
+    parent = tracking.open_run(
+        store,
+        name=f"sweep {sweep_id}",
+        tags={
+            "sweep.parent": sweep_id,
+            "command": command,
+            "mlflow.note.content": f"{len(cells)} runs of {len(configurations)} configurations."
+            f"\n\n    {command}\n\nFigures and the report are under Artifacts.",
+        },
+    )
+    parent.text(json.dumps([cell.overrides for cell in cells], indent=1), "cells.json")
+    return parent
+
+
+def _launch(launcher: Launcher, cells: Sequence[Cell], link: Sequence[str]) -> int:
+    """Run the cells; returns how many failed."""
+    failed = 0
+    for cell in cells:  # one by one, so that a job's number is its place in the grid
+        results: Sequence[JobReturn] = launcher.launch(
+            [[*cell.overrides, *link]], initial_job_idx=cell.number
+        )
+        if results[0].status != JobStatus.COMPLETED:
+            failed += 1
+            error = results[0]._return_value
+            log.error("run %d failed: %s: %s", cell.number, type(error).__name__, error)
+    return failed

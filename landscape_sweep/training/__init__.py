@@ -1,0 +1,16 @@
+"""Optimizers, schedule, the loop, and weights on disk."""
+
+from landscape_sweep.training.loop import Epoch, Fit, evaluate, train
+from landscape_sweep.training.optimizers import learning_rate, optimizer
+from landscape_sweep.training.weights import load_weights, save_weights
+
+__all__ = [
+    "Epoch",
+    "Fit",
+    "evaluate",
+    "learning_rate",
+    "load_weights",
+    "optimizer",
+    "save_weights",
+    "train",
+]

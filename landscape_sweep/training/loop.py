@@ -1,0 +1,183 @@
+"""The training loop: steps over a data set that lies on the device, and what ends it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from landscape_sweep.training.optimizers import learning_rate
+
+EVALUATION_BATCH = 500
+"""Images a forward pass in evaluation: activations stay small, results do not depend on it."""
+
+MATCHED_LOSS_IMAGES = 2000
+"""Clean training images on which ``stop_train_loss`` is checked."""
+
+
+class Images(Protocol):
+    """What the loop needs of a data set; see ``landscape_sweep.data.Dataset``."""
+
+    x_train: Tensor
+    y_train: Tensor
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 images (n, C, H, W) to float32 of mean 0 and deviation 1."""
+        ...
+
+    def probe_indices(self, samples: int) -> Tensor:
+        """Class-balanced training images, always the same ones."""
+        ...
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch measured, as trained: augmented images, weights moving."""
+
+    number: int
+    step: int
+    loss: float
+    accuracy: float
+    lr: float
+    seconds: float
+    steps: int
+
+
+@dataclass
+class Fit:
+    """How training went.
+
+    Attributes:
+        outcome: ``completed`` or ``diverged``.
+        steps: steps taken.
+        lr_sum: sum of the learning rates of these steps, in place of ηT under a schedule.
+        seconds: time of the steps alone.
+    """
+
+    outcome: str = "completed"
+    steps: int = 0
+    lr_sum: float = 0.0
+    seconds: float = 0.0
+    epochs: list[Epoch] = field(default_factory=list)
+
+
+def train(
+    model: nn.Module,
+    data: Images,
+    optimizer: torch.optim.Optimizer,
+    *,
+    batch_size: int,
+    steps: int,
+    schedule: str,
+    lr: float,
+    seed: int,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    stop_train_loss: float | None = None,
+    check_every: int = 50,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Fit:
+    """Minimise the cross-entropy of ``model`` on the training images.
+
+    Args:
+        model: on the device of ``data``; left in train mode.
+        data: images and labels on the device.
+        optimizer: over the model's parameters.
+        batch_size: images a step; the incomplete last batch of an epoch is dropped.
+        steps: steps in all; the schedule spans them.
+        schedule: ``cosine`` or ``constant``.
+        lr: initial learning rate.
+        seed: seed of the data order, which does not depend on the device.
+        augment: applied to each uint8 batch.
+        stop_train_loss: end when the clean training loss in eval mode is at most this.
+        check_every: steps between two looks at the loss (for this and for divergence).
+        on_epoch: called after each epoch, and after the last step.
+        on_step: called with the number of steps taken, after each step.
+
+    A loss that is not finite ends training with the outcome ``diverged``.
+    """
+    device = data.x_train.device
+    order = torch.Generator().manual_seed(seed)
+    batches = _batches(len(data.y_train), batch_size, order, device)
+    watched = data.probe_indices(min(MATCHED_LOSS_IMAGES, len(data.y_train)))
+    fit = Fit()
+    total = torch.zeros(2, device=device)  # loss and hits of the epoch, fetched once an epoch
+    taken, began = 0, time.perf_counter()
+    model.train()
+    while fit.steps < steps:
+        chosen, last = next(batches)
+        rate = learning_rate(schedule, lr, fit.steps, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        images, labels = data.x_train[chosen], data.y_train[chosen]
+        outputs = model(data.normalise(images if augment is None else augment(images)))
+        loss = F.cross_entropy(outputs, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            total += torch.stack((loss.detach(), (outputs.argmax(1) == labels).float().mean()))
+        fit.steps, fit.lr_sum, taken = fit.steps + 1, fit.lr_sum + rate, taken + 1
+        on_step(fit.steps)
+        due = fit.steps % check_every == 0
+        ended = fit.steps == steps
+        if due or last or ended:
+            if not bool(torch.isfinite(total[0])):
+                fit.outcome, ended = "diverged", True
+            elif stop_train_loss is not None and (due or last):
+                reached, _ = evaluate(model, data, data.x_train[watched], data.y_train[watched])
+                model.train()
+                ended = ended or reached <= stop_train_loss
+        if last or ended:
+            mean_loss, accuracy = (total / taken).tolist()
+            seconds = time.perf_counter() - began
+            fit.seconds += seconds
+            epoch = Epoch(
+                len(fit.epochs) + 1, fit.steps, mean_loss, accuracy, rate, seconds, taken
+            )
+            fit.epochs.append(epoch)
+            on_epoch(epoch)
+            model.train()
+            total.zero_()
+            taken, began = 0, time.perf_counter()
+        if ended:
+            break
+    return fit
+
+
+def _batches(
+    images: int, batch_size: int, order: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, bool]]:
+    """Indices of each batch, without end, and whether it is the last of its epoch."""
+    count = images // batch_size
+    while True:
+        # Drawn on the CPU, so that the order is the same on every device.
+        shuffled = torch.randperm(images, generator=order).to(device)
+        for i in range(count):
+            yield shuffled[i * batch_size : (i + 1) * batch_size], i == count - 1
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, data: Images, images: Tensor, labels: Tensor
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy (0 to 1) in eval mode, on clean uint8 images.
+
+    The sums are taken in float64, so that the size of a forward pass does not show.
+    """
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64, device=images.device)
+    hits = torch.zeros((), dtype=torch.int64, device=images.device)
+    count = len(labels)
+    for x, y in zip(
+        images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
+    ):
+        outputs = model(data.normalise(x))
+        loss += F.cross_entropy(outputs.double(), y, reduction="sum")
+        hits += (outputs.argmax(1) == y).sum()
+    return (loss / count).item(), hits.item() / count
