@@ -19,7 +19,7 @@ def build(
     norm: str = "batch",
     skip: bool = True,
 ) -> nn.Module:
-    """A convolution, six residual blocks (two each at `width`, twice, four times it), a linear head.
+    """A convolution, six residual blocks (two each at `width`, 2x and 4x that), a linear head.
 
     The basic block of He et al. (2016), halving the image where the width doubles; there the skip
     is a 1x1 convolution. Global average pooling before the head. `width=16` has 175,258 parameters
