@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 PACKAGE = Path(__file__).parent
@@ -18,17 +21,35 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
 
 
+def add_plugins() -> None:
+    """Let Hydra find the sweeper: it looks in the namespace package ``hydra_plugins`` only."""
+    folder = str(PACKAGE / "_plugins")
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
 def task(composed: DictConfig) -> None:
     """One run of one configuration."""
+    from landscape_sweep.config import ConfigError
     from landscape_sweep.run import main as run
 
-    run(composed)
+    try:
+        run(composed)
+    except ConfigError as error:
+        if HydraConfig.get().mode != RunMode.RUN:
+            raise  # in a sweep the other runs go on
+        _end(str(error))
+
+
+def _end(mistake: str) -> NoReturn:
+    """Tell a user's mistake in one line and exit with status 2."""
+    print(f"landscape_sweep: {mistake}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> None:
     """Read the command line and run; a user's mistake ends with one line and status 2."""
-    # Hydra looks for sweepers in the namespace package hydra_plugins.
-    sys.path.append(str(PACKAGE / "_plugins"))
+    add_plugins()
     # Hydra would print a user's mistake over several lines and exit with 1: let errors through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # cuBLAS is deterministic only with a fixed workspace, read when it is first loaded.
@@ -45,8 +66,7 @@ def main() -> None:
         mistake = explain(error, sys.argv[1:])
         if mistake is None:
             raise
-        print(f"landscape_sweep: {mistake}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(mistake))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,7 +35,7 @@ class ConfigError(Exception):
     """
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(f"{key}={_shown(value)}: {allowed}")
+        super().__init__(f"{key}{'=' * bool(key)}{_shown(value)}: {allowed}")
         self.key, self.value, self.allowed = key, value, allowed
 
 
@@ -64,10 +65,8 @@ class Model:
 
     name: str = _key("file in landscape_sweep/models")
     width: int = _key("channels of the first stage, or units of a hidden layer", low=1)
-    depth: int | None = _key("hidden layers", low=0, default=None)
-    norm: str | None = _key(
-        "normalisation", choices=("batch", "layer", "none"), default=None
-    )
+    depth: int | None = _key("weight matrices", low=1, default=None)
+    norm: str | None = _key("normalisation", choices=("batch", "layer", "none"), default=None)
     skip: bool | None = _key("skip connections", default=None)
     activation: str | None = _key(
         "activation function", choices=("relu", "tanh", "gelu"), default=None
@@ -179,6 +178,7 @@ class SweepLink:
     id: str | None = _key("the sweep's identity", default=None)
     parent_run_id: str | None = _key("MLflow run of the sweep", default=None)
     varied: str | None = _key("swept keys, separated by spaces", default=None)
+    number: int = _key("place in the grid", default=0)
 
 
 @dataclass(kw_only=True)
@@ -216,8 +216,7 @@ def load(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error.full_key), "?", _first_line(error)) from error
     assert isinstance(given, dict)
-    given.pop("experiment", None)
-    config = _typed(Config, given, "")
+    config = _typed(Config, {str(k): v for k, v in given.items() if k != "experiment"}, "")
     assert isinstance(config, Config)
     if config.probe.surface and config.probe.surface.points % 2 == 0:
         raise ConfigError(
@@ -307,7 +306,7 @@ def _takes(spec: dataclasses.Field[Any]) -> str:
     else:
         words = _TYPES[kind][1]
         limits = [
-            f"{sign} {bounds[name]:g}"
+            f"{sign} {bounds[name]}"
             for name, sign in (("low", "≥"), ("above", ">"), ("high", "≤"), ("below", "<"))
             if bounds.get(name) is not None
         ]
@@ -334,6 +333,8 @@ def known_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:
 def unknown_key(key: str, value: object) -> ConfigError:
     """The error for a key that does not exist, with the nearest one that does."""
     keys = sorted(known_keys())
+    if key in keys:
+        return ConfigError(key, value, f"does not apply to this choice of {key.split('.')[0]}")
     same_leaf = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
     near = same_leaf or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
     return ConfigError(key, value, f"is not a key; the nearest is {near[0]}")
@@ -360,9 +361,10 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError 
         return unknown_key(key, next((value for name, _, value in pairs if name == key), ""))
     if found := re.search(r"Error merging override (\S+?)=(.*)", text):
         return ConfigError(found[1].lstrip("+~"), found[2], _first_line(error.__cause__ or error))
-    if type(error).__name__ == "OverrideParseException":
-        override = str(getattr(error, "override", text))
-        return ConfigError(override, "", "can't be read as key=value; quote special characters")
+    if found := re.search(r"Ambiguous value for argument '(.*?)=(.*)'", text):
+        return ConfigError(found[1], found[2], "takes one value; add -m to sweep over several")
+    if isinstance(error, OverrideParseException):
+        return ConfigError("", error.override, "is not of the form key=value that Hydra reads")
     if isinstance(error, OSError) and error.filename is not None:
         return ConfigError("outputs", error.filename, f"can't be written: {error.strerror}")
     return None

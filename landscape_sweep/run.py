@@ -1,4 +1,4 @@
-"""One run, top to bottom, in the order of the framework's section 5: train, then probe, then log."""
+"""One run, top to bottom, in the order of the framework's section 5: train, probe, log."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from landscape_sweep import config as schema
 from landscape_sweep import data as datasets
@@ -36,6 +37,12 @@ log = logging.getLogger("landscape_sweep")
 PROBE_BATCH = 256
 """Images in one batch of the probes."""
 
+SMALL_STEP_FLOPS = 1.5e8
+"""A forward pass below this runs faster on one thread than on two."""
+
+ALL_THREADS = torch.get_num_threads()
+"""What torch chose for this machine, or OMP_NUM_THREADS, before any run changed it."""
+
 SAID_SECONDS = 10.0
 """A probe that will take longer than this is announced with its estimated time."""
 
@@ -48,26 +55,27 @@ def main(composed: DictConfig) -> str:
     """
     config = schema.load(composed)
     check(config)
-    store = tracking.connect(
-        config.tracking.uri, config.tracking.experiment_name, config.outputs
-    )
+    store = tracking.connect(config.tracking.uri, config.tracking.experiment_name, config.outputs)
     data = dataset(config)
-    hydra = HydraConfig.get()
     record = tracking.open_run(
         store,
         name=f"{label(config)} seed{config.seed}",
         tags={
             "label": label(config),
             "config.hash": schema.config_hash(config, data.name),
-            "command": command(list(hydra.overrides.task), config),
-            "job.number": str(hydra.job.get("num", 0)),
-            **({"sweep.id": config.sweep.id} if config.sweep.id else {}),
+            "command": command(list(HydraConfig.get().overrides.task), config),
+            "sweep.number": str(config.sweep.number),
+            "sweep.id": config.sweep.id or "",
         },
         parent_run_id=config.sweep.parent_run_id,
     )
     log.info("%s seed%d on %s", label(config), config.seed, data.name)
-    with tracking.recording(record):
-        record.end(run(config, data, record))
+    try:
+        with tracking.recording(record):
+            record.end(run(config, data, record))
+    except Exception as error:
+        log.error("  failed: %s: %s", type(error).__name__, error)
+        raise
     return record.run_id
 
 
@@ -131,7 +139,10 @@ def check(config: Config) -> None:
             train_size=config.data.train_size,
         )
         images = config.data.train_size or spec.train
-        for key, value in (("batch_size", config.batch_size), ("probe.samples", config.probe.samples)):
+        for key, value in (
+            ("batch_size", config.batch_size),
+            ("probe.samples", config.probe.samples),
+        ):
             if value > images:
                 raise ConfigError(key, value, f"takes at most {images} (training images)")
         with torch.device("meta"):
@@ -232,8 +243,22 @@ def prepare_torch(config: Config, data: Dataset) -> None:
     torch.set_num_threads(config.threads or default_threads(config, data))
     torch.use_deterministic_algorithms(config.deterministic)
     # Filling fresh memory guards against reading what was never written; it costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not config.deterministic
+
+
+def default_threads(config: Config, data: Dataset) -> int:
+    """One thread where a step is too small to share (tests/benchmarks/test_threads.py), else all.
+
+    Decided by arithmetic, not by the clock, so that a configuration always gives the same bits.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = models.build(
+            config.model.name, shape=data.shape, classes=data.classes, **_options(config)
+        )
+        network(torch.empty(config.batch_size, *data.shape))
+    small = counter.get_total_flops() < SMALL_STEP_FLOPS
+    return 1 if small else ALL_THREADS
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -383,7 +408,7 @@ def log_measurement(measured: Measurement, record: tracking.RunLog) -> None:
 
 
 def _seconds_of_a_pass(network: nn.Module, batches: Batches) -> float:
-    """Time of one forward and backward pass over all batches, from the second of two on the first."""
+    """Time of a forward and backward pass over all batches, estimated from the first batch."""
     inputs, targets = batches[0]
     elapsed = 0.0
     for _ in range(2):
@@ -394,8 +419,3 @@ def _seconds_of_a_pass(network: nn.Module, batches: Batches) -> float:
         elapsed = time.perf_counter() - began
     network.zero_grad(set_to_none=True)
     return elapsed * sum(len(t) for _, t in batches) / len(targets)
-
-
-def default_threads(config: Config, data: Dataset) -> int:
-    """CPU threads for a network of this size."""
-    return torch.get_num_threads()

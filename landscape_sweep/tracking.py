@@ -6,6 +6,7 @@ MLflow is imported late, because the import alone takes about two seconds.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import tempfile
@@ -78,14 +79,14 @@ def _client(uri: str) -> MlflowClient:
     parts = urlparse(uri)
     known = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
     if parts.scheme.partition("+")[0] not in known:
-        raise ConfigError("tracking.uri", uri, "takes one of " + ", ".join(known) + " as its scheme")
+        raise ConfigError(
+            "tracking.uri", uri, "takes one of " + ", ".join(known) + " as its scheme"
+        )
     # MLflow's own defaults would keep a user waiting for minutes at an unreachable server.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    import logging
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the last failure is told by us
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # says nothing of its tables
     from mlflow.tracking import MlflowClient
 
     if parts.scheme == "sqlite" and parts.path.strip("/"):
@@ -207,6 +208,32 @@ def open_run(
     return RunLog(store, str(run.info.run_id))
 
 
+def read_text(store: Store, run_id: str, path: str) -> str:
+    """A text artifact of a run.
+
+    Raises:
+        FileNotFoundError: the run has no such artifact.
+    """
+    return read_file(store, run_id, path).read_text()
+
+
+def read_file(store: Store, run_id: str, path: str) -> Path:
+    """An artifact of a run, as a file on this machine.
+
+    Raises:
+        FileNotFoundError: the run has no such artifact.
+    """
+    file = _artifact(store.client, run_id, path)
+    if file is None:
+        raise FileNotFoundError(f"run {run_id} has no artifact {path}")
+    return file
+
+
+def log_report(uri: str, parent_run_id: str, folder: Path) -> None:
+    """Put a report's files on the sweep's run, under ``report``."""
+    _client(uri).log_artifacts(parent_run_id, str(folder), "report")
+
+
 def reopen_run(store: Store, run_id: str) -> RunLog:
     """Go on writing to a run that ended."""
     store.client.update_run(run_id, status="RUNNING")
@@ -224,8 +251,9 @@ def recording(log: RunLog) -> Iterator[None]:
     except KeyboardInterrupt:
         log.end("interrupted")
         raise
-    except Exception:
+    except Exception as error:
         log.text(traceback.format_exc(), "traceback.txt")
+        log.tags({"run.reason": f"{type(error).__name__}: {error}"[:500]})
         log.end("failed")
         raise
 
@@ -300,9 +328,7 @@ WEIGHTS = "weights/final.safetensors"
 CONFIG = "config.json"
 
 
-def load_sweep(
-    uri: str, sweep: str | None = None, experiment_name: str | None = None
-) -> Sweep:
+def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None = None) -> Sweep:
     """Read a sweep, or all runs of an experiment, back from MLflow.
 
     Args:
@@ -327,9 +353,7 @@ def load_sweep(
             names = ", ".join(e.name for e in client.search_experiments())
             raise ConfigError("experiment_name", experiment_name, f"takes one of {names}")
         found = _search(client, [experiment.experiment_id], "tags.`config.hash` != ''")
-        sources = [
-            r for r in parents.values() if r.info.experiment_id == experiment.experiment_id
-        ]
+        sources = [r for r in parents.values() if r.info.experiment_id == experiment.experiment_id]
         identity = name = str(experiment_name)
     runs = _newest_of_each_configuration(found)
     return Sweep(
@@ -349,8 +373,9 @@ def load_sweep(
 def load_runs(
     uri: str, sweep: str | None = None, experiment_name: str | None = None
 ) -> pd.DataFrame:
-    """One row a run: ``run_id name label outcome command seconds``, configuration keys (dotted)
-    and metrics (slashed, last value; accuracy in 0..1).
+    """One row a run: ``run_id name label outcome reason command seconds``, then keys and metrics.
+
+    Configuration keys are dotted; metrics are slashed and hold the last value, accuracy in 0..1.
 
     Raises:
         ConfigError: no such sweep or experiment, listing those there are.
@@ -374,7 +399,7 @@ def _newest_of_each_configuration(found: Iterable[Run]) -> list[Run]:
             and best[identity].data.tags.get("run.outcome") not in ("completed", "diverged")
         ):
             best[identity] = run
-    return sorted(best.values(), key=lambda r: int(r.data.tags.get("job.number", "0")))
+    return sorted(best.values(), key=lambda r: int(r.data.tags.get("sweep.number", "0")))
 
 
 def _value(text: str) -> Any:
@@ -396,6 +421,7 @@ def _run_table(runs: Sequence[Run]) -> pd.DataFrame:
                 "name": run.info.run_name,
                 "label": tags.get("label", run.info.run_name),
                 "outcome": tags.get("run.outcome", "interrupted"),
+                "reason": tags.get("run.reason", ""),
                 "command": tags.get("command", ""),
                 "seconds": (ended - run.info.start_time) / 1000,
                 **{k: _value(v) for k, v in run.data.params.items()},
@@ -429,11 +455,11 @@ def _gathered(client: MlflowClient, runs: Sequence[Run], path: str) -> pd.DataFr
 
 def _read(client: MlflowClient, run: Run, path: str) -> pd.DataFrame:
     """An artifact table; empty where the run has none."""
-    file = artifact(client, str(run.info.run_id), path)
+    file = _artifact(client, str(run.info.run_id), path)
     return pd.read_csv(file) if file is not None else pd.DataFrame()
 
 
-def artifact(client: MlflowClient, run_id: str, path: str) -> Path | None:
+def _artifact(client: MlflowClient, run_id: str, path: str) -> Path | None:
     """A run's artifact as a file on this machine; None where the run has none."""
     folder = str(Path(path).parent)
     listed = client.list_artifacts(run_id, None if folder == "." else folder)

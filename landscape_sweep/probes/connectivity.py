@@ -121,6 +121,5 @@ def connectivity(
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether ``model`` keeps running statistics that ``reset`` would re-estimate."""
     return any(
-        isinstance(module, _BatchNorm) and module.track_running_stats
-        for module in model.modules()
+        isinstance(module, _BatchNorm) and module.track_running_stats for module in model.modules()
     )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-type Batches = Sequence[tuple[Tensor, Tensor]]
+Batches: TypeAlias = Sequence[tuple[Tensor, Tensor]]
 """(inputs, targets) on the model's device; uneven batches are weighted by their size."""
 
-type Loss = Callable[[Tensor, Tensor], Tensor]
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """loss(outputs, targets): a scalar, the mean over the batch."""
 
-type Progress = Callable[[int, int], None]
+Progress: TypeAlias = Callable[[int, int], None]
 """progress(done, total), called as a long probe goes on."""
 
 

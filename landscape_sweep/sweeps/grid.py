@@ -95,21 +95,24 @@ def sweep(
         sys.exit(1)
 
 
-def _cells(
-    overrides: list[Override], hydra_config: DictConfig, loader: ConfigLoader
-) -> list[Cell]:
+def _cells(overrides: list[Override], hydra_config: DictConfig, loader: ConfigLoader) -> list[Cell]:
     """Every combination, composed and checked."""
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
-    cells = []
-    for number, combination in enumerate(combinations):
+    configs = []
+    for combination in combinations:
         composed = loader.load_sweep_config(hydra_config, list(combination))
         with open_dict(composed):
             del composed["hydra"]
-        config = schema.load(composed)
-        run.check(config)
-        identity = schema.config_hash(config, run.dataset(config).name)
-        cells.append(Cell(number, list(combination), config, identity))
-    return cells
+        configs.append(schema.load(composed))
+        run.check(configs[-1])
+    # Images are read only when every combination has been checked.
+    names = [run.dataset(config).name for config in configs]
+    return [
+        Cell(number, list(combination), config, schema.config_hash(config, name))
+        for number, (combination, config, name) in enumerate(
+            zip(combinations, configs, names, strict=True)
+        )
+    ]
 
 
 def _varied(overrides: Sequence[Override]) -> list[str]:
@@ -141,14 +144,9 @@ def _open_parent(
 
 
 def _launch(launcher: Launcher, cells: Sequence[Cell], link: Sequence[str]) -> int:
-    """Run the cells; returns how many failed."""
-    failed = 0
-    for cell in cells:  # one by one, so that a job's number is its place in the grid
-        results: Sequence[JobReturn] = launcher.launch(
-            [[*cell.overrides, *link]], initial_job_idx=cell.number
-        )
-        if results[0].status != JobStatus.COMPLETED:
-            failed += 1
-            error = results[0]._return_value
-            log.error("run %d failed: %s: %s", cell.number, type(error).__name__, error)
-    return failed
+    """Run the cells; returns how many failed. Each failure has been logged in its own run."""
+    if not cells:
+        return 0
+    jobs = [[*cell.overrides, *link, f"sweep.number={cell.number}"] for cell in cells]
+    results: Sequence[JobReturn] = launcher.launch(jobs, initial_job_idx=0)
+    return sum(result.status != JobStatus.COMPLETED for result in results)

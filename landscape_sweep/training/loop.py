@@ -23,8 +23,15 @@ MATCHED_LOSS_IMAGES = 2000
 class Images(Protocol):
     """What the loop needs of a data set; see ``landscape_sweep.data.Dataset``."""
 
-    x_train: Tensor
-    y_train: Tensor
+    @property
+    def x_train(self) -> Tensor:
+        """Images (n, C, H, W), uint8."""
+        ...
+
+    @property
+    def y_train(self) -> Tensor:
+        """Labels (n,), int64."""
+        ...
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 images (n, C, H, W) to float32 of mean 0 and deviation 1."""
@@ -102,6 +109,8 @@ def train(
     A loss that is not finite ends training with the outcome ``diverged``.
     """
     device = data.x_train.device
+    # Convolutions train in 0.75 to 1.0 of the time with channels last (tests/benchmarks).
+    model.to(memory_format=torch.channels_last)
     order = torch.Generator().manual_seed(seed)
     batches = _batches(len(data.y_train), batch_size, order, device)
     watched = data.probe_indices(min(MATCHED_LOSS_IMAGES, len(data.y_train)))
@@ -115,7 +124,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         images, labels = data.x_train[chosen], data.y_train[chosen]
-        outputs = model(data.normalise(images if augment is None else augment(images)))
+        inputs = data.normalise(images if augment is None else augment(images))
+        outputs = model(inputs.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(outputs, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -137,9 +147,7 @@ def train(
             mean_loss, accuracy = (total / taken).tolist()
             seconds = time.perf_counter() - began
             fit.seconds += seconds
-            epoch = Epoch(
-                len(fit.epochs) + 1, fit.steps, mean_loss, accuracy, rate, seconds, taken
-            )
+            epoch = Epoch(len(fit.epochs) + 1, fit.steps, mean_loss, accuracy, rate, seconds, taken)
             fit.epochs.append(epoch)
             on_epoch(epoch)
             model.train()
@@ -147,6 +155,7 @@ def train(
             taken, began = 0, time.perf_counter()
         if ended:
             break
+    model.to(memory_format=torch.contiguous_format)
     return fit
 
 
@@ -163,9 +172,7 @@ def _batches(
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, data: Images, images: Tensor, labels: Tensor
-) -> tuple[float, float]:
+def evaluate(model: nn.Module, data: Images, images: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy (0 to 1) in eval mode, on clean uint8 images.
 
     The sums are taken in float64, so that the size of a forward pass does not show.
@@ -174,9 +181,7 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
     hits = torch.zeros((), dtype=torch.int64, device=images.device)
     count = len(labels)
-    for x, y in zip(
-        images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
-    ):
+    for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
         outputs = model(data.normalise(x))
         loss += F.cross_entropy(outputs.double(), y, reduction="sum")
         hits += (outputs.argmax(1) == y).sum()

@@ -14,7 +14,9 @@ def save_weights(model: nn.Module, file: Path) -> None:
 
     The file appears complete: it is written beside its place and renamed.
     """
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
     part = file.with_name(file.name + ".part")
     save_file(tensors, str(part))
     os.replace(part, file)

@@ -1,6 +1,6 @@
 """Makes the grid sweeper known to Hydra, which looks for plugins in this namespace only."""
 
-from typing import Any, List
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
@@ -24,10 +24,11 @@ class GridSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: List[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> Any:
         from landscape_sweep.sweeps.grid import sweep
 
-        params = OmegaConf.to_container(self.params) if self.params else {}
+        params: Any = OmegaConf.to_container(self.params) if self.params else {}
+        assert self.config is not None and self.launcher is not None  # set by Hydra, in setup
         sweep(self.config, self.context.config_loader, self.launcher, params, arguments)
 
 

@@ -1,0 +1,49 @@
+"""What tests of the whole path share: the command line, called in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """``command("-m", "model=cnn,resnet")``: what a user types, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LANDSCAPE_SWEEP_DATA", raising=False)
+    threads = torch.get_num_threads()
+
+    def call(*arguments: str) -> Ended:
+        from landscape_sweep.__main__ import main
+
+        monkeypatch.setattr(sys, "argv", ["landscape_sweep", *arguments])
+        capfd.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Ended(status, *capfd.readouterr())
+
+    yield call
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
