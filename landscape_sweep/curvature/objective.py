@@ -88,13 +88,6 @@ class Objective:
                 part = inputs[start : start + step]
                 yield Chunk(part, targets[start : start + step], len(part) / self.samples)
 
-    def gradient_of(self, chunk: Chunk, *, create_graph: bool = False) -> tuple[Tensor, ...]:
-        """The gradient of a chunk's part of L, one tensor for each parameter."""
-        values = [v.clone().requires_grad_() for v in self.vector.values]
-        return torch.autograd.grad(
-            self.of(values, chunk), values, create_graph=create_graph, materialize_grads=True
-        )
-
     def _check_loss(self) -> None:
         inputs, targets = self.batches[0]
         chunk = Chunk(inputs[:2], targets[:2], 1.0)
