@@ -148,6 +148,4 @@ def _combined(
         ]
     )
     order = np.argsort(nodes, kind="stable")
-    return SpectralDensity(
-        nodes[order], weights[order] / weights.sum(), np.sort(known), products
-    )
+    return SpectralDensity(nodes[order], weights[order] / weights.sum(), np.sort(known), products)

@@ -61,4 +61,5 @@ def _output_hessians(objective: Objective, outputs: Tensor, targets: Tensor) -> 
     flat = outputs.flatten(1).double()
     if targets.is_floating_point():
         targets = targets.double()
-    return vmap(hessian(loss))(flat, targets)
+    hessians: Tensor = vmap(hessian(loss))(flat, targets)
+    return hessians

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -166,7 +167,7 @@ def two_batch_noise(
     return TwoBatchNoise(trace, squared, trace / squared if squared > 0 else math.inf)
 
 
-def _one_loss(objective: Objective):  # type: ignore[no-untyped-def]
+def _one_loss(objective: Objective) -> Callable[[Tensor, Tensor], Tensor]:
     def loss(output: Tensor, target: Tensor) -> Tensor:
         return objective.loss(output[None], target[None])
 

@@ -108,10 +108,12 @@ class HessianOperator(ModelOperator):
         ahead = self._gradient_beside(vector, self.step / length)
         if self.difference == "central":
             behind = self._gradient_beside(vector, -self.step / length)
-            return (ahead - behind) * (length / (2 * self.step))
+            central: Tensor = (ahead - behind) * (length / (2 * self.step))
+            return central
         if self._base_gradient is None:
             self._base_gradient = self._gradient_at(self.objective.vector.values)
-        return (ahead - self._base_gradient) * (length / self.step)
+        forward: Tensor = (ahead - self._base_gradient) * (length / self.step)
+        return forward
 
     def _gradient_beside(self, vector: Tensor, scale: Tensor) -> Tensor:
         parts = self.objective.vector.split(vector * scale)

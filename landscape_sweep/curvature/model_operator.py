@@ -66,7 +66,9 @@ class ModelOperator(ABC):
         vector = self.objective.vector
         self.size, self.dtype, self.device = vector.size, vector.dtype, vector.device
         self.samples = self.objective.samples
-        self.memory_budget = free_bytes(self.device) // 4 if memory_budget is None else memory_budget
+        self.memory_budget = (
+            free_bytes(self.device) // 4 if memory_budget is None else memory_budget
+        )
         self.bytes_per_sample = self._measure_sample()
         self.chunk: int | None = None
         if self.objective.separable:
@@ -126,7 +128,15 @@ class ModelOperator(ABC):
         return list(self.objective.chunks(self.chunk))
 
     def _measure_sample(self) -> int:
+        """Bytes that one more sample keeps; the parameters, kept once, don't count."""
         inputs, targets = self.objective.batches[0]
-        few = Chunk(inputs[:4], targets[:4], 1.0)
+        if len(inputs) < 2:
+            return self._measured_bytes(Chunk(inputs, targets, 1.0))
+        half = min(len(inputs) // 2, 2)
+        few = Chunk(inputs[:half], targets[:half], 1.0)
+        twice = Chunk(inputs[: 2 * half], targets[: 2 * half], 1.0)
+        return max(self._measured_bytes(twice) - self._measured_bytes(few), 0) // half
+
+    def _measured_bytes(self, chunk: Chunk) -> int:
         with full_precision():
-            return graph_bytes(lambda: self._chunk_product(few)) // len(few.inputs)
+            return graph_bytes(lambda: self._chunk_product(chunk))

@@ -105,7 +105,8 @@ class Objective:
         )
         if not depends:
             raise ValueError(
-                f"the loss depends on none of the selected parameters: {', '.join(self.vector.names)}"
+                "the loss depends on none of the selected parameters: "
+                f"{', '.join(self.vector.names)}"
             )
 
     @torch.no_grad()
@@ -122,7 +123,7 @@ class Objective:
         )
         mean = sum(x * (b - a) for x, (a, b) in zip(losses, parts[1:], strict=True)) / count
         tolerance = torch.finfo(self.vector.dtype).eps ** 0.5
-        return abs(mean - whole) <= tolerance * max(abs(whole), 1e-3)
+        return bool(abs(mean - whole) <= tolerance * max(abs(whole), 1e-3))
 
 
 def _checked(batches: Batches) -> list[tuple[Tensor, Tensor]]:
@@ -131,9 +132,7 @@ def _checked(batches: Batches) -> list[tuple[Tensor, Tensor]]:
         raise ValueError("batches is empty; curvature needs at least one pair (inputs, targets)")
     for number, (inputs, targets) in enumerate(checked):
         if len(inputs) != len(targets):
-            raise ValueError(
-                f"batch {number} has {len(inputs)} inputs but {len(targets)} targets"
-            )
+            raise ValueError(f"batch {number} has {len(inputs)} inputs but {len(targets)} targets")
         if not len(inputs):
             raise ValueError(f"batch {number} has no samples")
     return checked

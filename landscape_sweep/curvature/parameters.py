@@ -52,9 +52,7 @@ class ParameterVector:
     def split(self, vector: Tensor) -> tuple[Tensor, ...]:
         """(p,) into views shaped like the parameters."""
         parts = vector.split([p.numel() for p in self.values])
-        return tuple(
-            part.view_as(value) for part, value in zip(parts, self.values, strict=True)
-        )
+        return tuple(part.view_as(value) for part, value in zip(parts, self.values, strict=True))
 
     def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
         """The inverse of ``split``, as a fresh (p,) tensor."""

@@ -19,20 +19,22 @@ from torch.utils._pytree import tree_leaves
 from landscape_sweep.curvature.objective import Objective, full_precision
 
 # Linear in all tensor arguments together, or choosing between pieces that are.
-_LINEAR = frozenset(
-    """
-    add add_ sub sub_ rsub neg sum mean clone copy copy_ _to_copy detach alias view _unsafe_view
-    reshape _reshape_alias permute transpose t squeeze unsqueeze expand slice select index
-    index_select gather cat stack split split_with_sizes unbind narrow as_strided flatten
-    unfold repeat roll flip constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d
-    replication_pad1d replication_pad2d replication_pad3d avg_pool1d avg_pool2d avg_pool3d
-    _adaptive_avg_pool2d _adaptive_avg_pool3d mean upsample_nearest2d upsample_bilinear2d
-    pixel_shuffle pixel_unshuffle im2col col2im lift_fresh contiguous cumsum
-    relu relu_ leaky_relu leaky_relu_ threshold threshold_ hardtanh hardtanh_ clamp clamp_
-    clamp_min clamp_min_ clamp_max abs max_pool2d_with_indices max_pool3d_with_indices
-    mkldnn_max_pool2d adaptive_max_pool2d adaptive_max_pool3d amax amin max min maximum minimum
-    """.split()
-)
+_LINEAR = frozenset({
+    "add", "add_", "sub", "sub_", "rsub", "neg", "sum", "mean", "clone", "copy", "copy_",
+    "_to_copy", "detach", "alias", "view", "_unsafe_view", "reshape", "_reshape_alias", "permute",
+    "transpose", "t", "squeeze", "unsqueeze", "expand", "slice", "select", "index",
+    "index_select", "gather", "cat", "stack", "split", "split_with_sizes", "unbind", "narrow",
+    "as_strided", "flatten", "unfold", "repeat", "roll", "flip", "constant_pad_nd",
+    "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
+    "replication_pad2d", "replication_pad3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "upsample_nearest2d", "upsample_bilinear2d",
+    "pixel_shuffle", "pixel_unshuffle", "im2col", "col2im", "lift_fresh", "contiguous", "cumsum",
+    "relu", "relu_", "leaky_relu", "leaky_relu_", "threshold", "threshold_", "hardtanh",
+    "hardtanh_", "clamp", "clamp_", "clamp_min", "clamp_min_", "clamp_max", "abs",
+    "max_pool2d_with_indices", "max_pool3d_with_indices", "mkldnn_max_pool2d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "amin", "max", "min", "maximum",
+    "minimum",
+})  # fmt: skip
 # Linear in each of two arguments: these must not depend on the same parameter.
 _PRODUCTS = {
     "mul": (0, 1), "mul_": (0, 1), "mm": (0, 1), "bmm": (0, 1), "mv": (0, 1), "dot": (0, 1),
@@ -40,20 +42,16 @@ _PRODUCTS = {
     "mkldnn_convolution": (0, 1), "cudnn_convolution": (0, 1), "_prelu_kernel": (0, 1),
     "addcmul": (1, 2),
 }  # fmt: skip
-_BATCH_NORMS = frozenset(
-    """
-    native_batch_norm cudnn_batch_norm _native_batch_norm_legit
-    _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update
-    miopen_batch_norm
-    """.split()
-)
+_BATCH_NORMS = frozenset({
+    "native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training", "_batch_norm_no_update", "miopen_batch_norm",
+})  # fmt: skip
 # Piecewise constant: their results depend on no parameter.
-_CONSTANT = frozenset(
-    """
-    gt ge lt le eq ne sign argmax argmin zeros_like ones_like empty_like full_like new_zeros
-    new_ones new_empty new_full bitwise_and bitwise_or logical_not logical_and isnan
-    """.split()
-)
+_CONSTANT = frozenset({
+    "gt", "ge", "lt", "le", "eq", "ne", "sign", "argmax", "argmin", "zeros_like", "ones_like",
+    "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "bitwise_and",
+    "bitwise_or", "logical_not", "logical_and", "isnan",
+})  # fmt: skip
 
 
 @torch.no_grad()
@@ -74,7 +72,7 @@ class _Watch(TorchDispatchMode):
     """Follows, by storage, which parameters each tensor depends on."""
 
     def __init__(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.obstacle: str | None = None
         self._alive: list[Tensor] = []  # so that no storage's address is given out twice
         self._depends: dict[int, frozenset[str]] = {}
@@ -102,8 +100,11 @@ class _Watch(TorchDispatchMode):
             return depends
         if name in _PRODUCTS:
             left, right = (self._of(args[i]) for i in _PRODUCTS[name])
-            self._refuse(bool(left & right), f"{name} multiplies values that depend on the same "
-                         f"parameter ({', '.join(sorted(left & right)[:1])})")
+            self._refuse(
+                bool(left & right),
+                f"{name} multiplies values that depend on the same "
+                f"parameter ({', '.join(sorted(left & right)[:1])})",
+            )
         elif name in _BATCH_NORMS:
             training = name != "_native_batch_norm_legit_no_training" and any(
                 a is True for a in args[3:]

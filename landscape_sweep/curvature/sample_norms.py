@@ -66,7 +66,7 @@ def has_layerwise_rules(objective: Objective, inputs: Tensor) -> bool:
         objective.outputs(values, sample), values, cotangent, materialize_grads=True
     )
     true = float(sum(g.double().square().sum() for g in gradient))
-    return abs(ours - true) <= torch.finfo(objective.vector.dtype).eps ** 0.5 * true
+    return bool(abs(ours - true) <= torch.finfo(objective.vector.dtype).eps ** 0.5 * true)
 
 
 class _NoRuleError(Exception):
@@ -233,12 +233,10 @@ def _formed(objective: Objective, inputs: Tensor, cotangents: Tensor) -> Tensor:
             assert isinstance(result, Tensor)
             return result[0]
 
-        _, pull = vjp(outputs, *objective.vector.values)
+        pull = vjp(outputs, *objective.vector.values)[1]
         squares = [g.double().square().sum() for g in pull(cotangent)]
         return torch.stack(squares).sum()
 
     few = 16  # each holds p numbers; more at once leaves the cache (measured)
-    parts = [
-        vmap(one)(x, u) for x, u in zip(inputs.split(few), cotangents.split(few), strict=True)
-    ]
+    parts = [vmap(one)(x, u) for x, u in zip(inputs.split(few), cotangents.split(few), strict=True)]
     return torch.cat(parts)
