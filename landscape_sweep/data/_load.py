@@ -15,7 +15,7 @@ from landscape_sweep.data._dataset import Dataset
 from landscape_sweep.data._errors import DataError, DataMissingError
 from landscape_sweep.data._noise import randomise_labels
 from landscape_sweep.data._order import balanced_order
-from landscape_sweep.data._source import Arrays, Report, Source, Spec
+from landscape_sweep.data._source import Report, Source, Spec
 
 
 def names() -> tuple[str, ...]:
@@ -37,9 +37,7 @@ def describe(
     for an unknown name, a file that isn't what it should be, or a `train_size` out of bounds.
     """
     spec = _source(name, root, path).spec
-    if train_size is not None and not 1 <= train_size <= spec.train:
-        allowed = f"null (all) or 1 to {spec.train} (training images of {name})"
-        raise DataError("data.train_size", train_size, allowed)
+    _check_train_size(train_size, spec)
     return spec
 
 
@@ -71,22 +69,23 @@ def load(
         raise DataError("data.seed", seed, "0 to 4294967295")
     if fallback not in (None, "digits"):
         raise DataError("data.fallback", fallback, "digits or null")
-    describe(name=name, root=root, path=path, train_size=train_size)
+    source = _source(name, root, path)
+    _check_train_size(train_size, source.spec)
 
     title = name
     try:
-        arrays, classes = _read(name, root, path, download, report)
+        arrays = source.read(download, report)
     except DataMissingError as error:
-        if fallback is None or fallback == name:
+        if fallback is None:
             raise
-        arrays, classes = _read(fallback, root, None, download, report)
+        source = _source(fallback, root, None)
+        arrays = source.read(download, report)
         title = f"{fallback} (fallback for {name})"
-        report(_banner(name, fallback, error, train_size, len(arrays.y_train)))
+        report(_banner(name, fallback, error, train_size, source.spec.train))
 
-    train, test = (
-        balanced_order(arrays.x_train, arrays.y_train),
-        balanced_order(arrays.x_test, arrays.y_test),
-    )
+    classes = source.spec.classes
+    train = balanced_order(arrays.x_train, arrays.y_train)
+    test = balanced_order(arrays.x_test, arrays.y_test)
     mean, std = _channel_statistics(arrays.x_train)
     kept = train[:train_size]
     clean = arrays.y_train[kept]
@@ -112,15 +111,22 @@ def _source(name: str, root: str, path: str | None) -> Source:
     return source
 
 
-def _read(
-    name: str, root: str, path: str | None, download: bool, report: Report
-) -> tuple[Arrays, int]:
-    source = _source(name, root, path)
-    return source.read(download, report), source.spec.classes
+def _check_train_size(train_size: int | None, spec: Spec) -> None:
+    if train_size is not None and not 1 <= train_size <= spec.train:
+        allowed = f"null (all) or 1 to {spec.train} (training images of {spec.name})"
+        raise DataError("data.train_size", train_size, allowed)
 
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    """(n, h, w, c) to (n, c, h, w), in fresh memory with canonical strides.
+
+    With one channel the transposed array counts as contiguous already, but its strides are those
+    of channels_last; torch 2.14 then writes out of bounds on the CPU in narrow networks.
+    """
+    n, height, width, channels = images.shape
+    canonical = np.empty((n, channels, height, width), dtype=np.uint8)
+    canonical[...] = images.transpose(0, 3, 1, 2)
+    return torch.from_numpy(canonical)
 
 
 def _channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
@@ -128,15 +134,15 @@ def _channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
 
     A channel that never varies gets deviation 1, so that normalising it gives zeros, not NaN.
     """
-    values = np.arange(256) / 255
+    values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
-    for channel in range(images.shape[3]):
-        counts = np.bincount(images[..., channel].ravel(), minlength=256)
-        mean = np.average(values, weights=counts)
-        deviation = np.sqrt(np.average((values - mean) ** 2, weights=counts))
+    for channel in torch.from_numpy(images).unbind(3):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = (share * values).sum()
+        deviation = (share * (values - mean) ** 2).sum().sqrt()
         means.append(mean)
-        deviations.append(deviation if np.count_nonzero(counts) > 1 else 1.0)
-    return torch.tensor(means, dtype=torch.float32), torch.tensor(deviations, dtype=torch.float32)
+        deviations.append(deviation if share.max() < 1 else torch.ones(()))
+    return torch.stack(means).float(), torch.stack(deviations).float()
 
 
 def _banner(
