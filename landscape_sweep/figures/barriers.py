@@ -1,0 +1,36 @@
+"""Loss and accuracy along the line between two networks."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from landscape_sweep.figures.style import PALETTE, legend_below, panels
+
+MODES = {"naive": ("-", "as it is"), "reset": ("--", "BatchNorm re-estimated")}
+
+
+def barriers(paths: pd.DataFrame) -> Figure:
+    """One colour a configuration, one line a pair of seeds.
+
+    Args:
+        paths: ``pair, label, mode, alpha, loss, accuracy``.
+    """
+    figure, (loss, accuracy) = panels(2, width=4.2, height=3.6, columns=2)
+    names = list(dict.fromkeys(paths["label"]))
+    for (_, mode), path in paths.groupby(["pair", "mode"], sort=False):
+        label = path["label"].iloc[0]
+        line, words = MODES.get(str(mode), (":", str(mode)))
+        for axes, what, scale in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
+            axes.plot(
+                path["alpha"],
+                scale * path[what],
+                line,
+                color=PALETTE[names.index(label) % len(PALETTE)],
+                label=f"{label}, {words}",
+            )
+    loss.set(xlabel="α from one seed to the other", ylabel="cross-entropy", title="Loss")
+    accuracy.set(xlabel="α from one seed to the other", ylabel="accuracy (%)", title="Accuracy")
+    figure.suptitle(f"Linear paths between seeds: {paths['pair'].nunique()} pairs")
+    legend_below(figure, loss, columns=2)
+    return figure

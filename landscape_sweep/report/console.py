@@ -1,0 +1,53 @@
+"""What a sweep shows on the console when it ends."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from landscape_sweep.report.tables import readable
+from landscape_sweep.report.write import ReportFiles
+from landscape_sweep.tracking import Sweep
+
+STRONGEST = 10
+"""Correlations shown."""
+
+PLAIN_WIDTH = 132
+"""Columns of a table that is not shown on a terminal."""
+
+
+def show(sweep: Sweep, files: ReportFiles) -> None:
+    """Print the runs, the strongest correlations, and where everything lies."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    console.print(_table(f"Runs of {sweep.name}", readable(sweep.runs)))
+    failed = sweep.runs[sweep.runs["outcome"] == "failed"] if len(sweep.runs) else sweep.runs
+    for _, run in failed.iterrows():
+        console.print(f"failed: {run['name']}: {run['reason']}", markup=False)
+    if len(files.correlations):
+        strongest = files.correlations.dropna(subset=["spearman"])
+        order = strongest["spearman"].abs().sort_values(ascending=False).index[:STRONGEST]
+        if len(order):
+            title = f"Strongest of {len(strongest)} correlations (interval: 95%, by configuration)"
+            console.print(_table(title, _texts(strongest.loc[order])))
+    for line in files.left_out:
+        console.print(line, markup=False)
+    console.print(f"report: {files.page}", markup=False, soft_wrap=True)
+
+
+def _texts(table: pd.DataFrame) -> pd.DataFrame:
+    numbers = ["pearson", "spearman", "low", "high"]
+    shown = table.drop(columns="simpson").copy()
+    shown[numbers] = shown[numbers].map(lambda v: f"{v:+.2f}" if v == v else "–")
+    return shown.astype(str)
+
+
+def _table(title: str, frame: pd.DataFrame) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in frame.columns:
+        table.add_column(str(column), justify="left" if column == "configuration" else "right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(str(value) for value in row))
+    return table
