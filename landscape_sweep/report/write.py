@@ -72,11 +72,13 @@ def write_report(sweep: Sweep, folder: Path) -> ReportFiles:
 
 
 def _plans(sweep: Sweep) -> Iterator[_Plan]:
-    """All eight kinds of picture that section 6 of the framework lists, and noise against flatness."""
+    """The eight kinds of picture of the framework's section 6, and noise against flatness."""
     runs = sweep.runs
     labels = runs.set_index("run_id")["label"] if len(runs) else pd.Series(dtype=str)
     titles = runs.set_index("run_id")["name"] if len(runs) else pd.Series(dtype=str)
-    measured = len(runs) > 0 and bool(runs.filter(regex="^(hessian|sharpness)/").notna().any(None))
+    measured = len(runs) > 0 and bool(
+        runs.filter(regex="^(hessian|sharpness)/").notna().any(axis=None)
+    )
     yield _Plan(
         "training_dynamics",
         "Did every run converge, and to the same loss? Geometry can be compared only where it did.",
