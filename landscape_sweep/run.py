@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from landscape_sweep import config as schema
 from landscape_sweep import data as datasets
-from landscape_sweep import models, tracking, training
+from landscape_sweep import figures, models, tracking, training
 from landscape_sweep.config import Config, ConfigError
 from landscape_sweep.data import Dataset
 from landscape_sweep.progress import Progress, duration
@@ -36,6 +36,12 @@ log = logging.getLogger("landscape_sweep")
 
 PROBE_BATCH = 256
 """Images in one batch of the probes."""
+
+PICTURES = {
+    tracking.SPECTRUM: figures.hessian_spectra,
+    tracking.SURFACE: figures.contours,
+}
+"""Tables of a run that are logged as a picture too."""
 
 SMALL_STEP_FLOPS = 1.5e8
 """A forward pass below this runs faster on one thread than on two."""
@@ -404,7 +410,11 @@ def log_measurement(measured: Measurement, record: tracking.RunLog) -> None:
         for rank, value in enumerate(values, start=1):
             record.metrics({metric: value}, rank)
     for path, columns in measured.tables().items():
-        record.table(pd.DataFrame(columns), path)
+        frame = pd.DataFrame(columns)
+        record.table(frame, path)
+        if path in PICTURES:
+            picture = PICTURES[path](frame.assign(run_id=""), pd.Series({"": ""}))
+            record.figure(picture, str(Path(path).with_suffix(".png")))
 
 
 def _seconds_of_a_pass(network: nn.Module, batches: Batches) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 GEOMETRY = ("hessian/", "sharpness/", "noise/", "surface/", "connectivity/", "measure/")
-BOOKKEEPING = ("hessian/trace_se", "hessian/converged", "hessian/products", "noise/trace_se")
+BOOKKEEPING = (
+    *("hessian/trace_se", "hessian/converged", "hessian/products", "hessian/product_error"),
+    *("hessian/eigenvalue", "noise/trace_se"),  # the last value of the former is the last rank
+)
 OUTCOMES = ("test/accuracy", "test/loss", "gap/loss", "gap/accuracy")
 RESAMPLES = 1000
 
@@ -18,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def correlations(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pearson and Spearman of every landscape metric with accuracy, loss and gap.
+    """Pearson and Spearman of every landscape metric of completed runs with loss, accuracy, gap.
 
     One row for each architecture, metric and outcome, and one over all architectures, marked
     ``(pooled)``: that one is descriptive only, for two clusters alone can correlate (Simpson).
@@ -30,6 +31,7 @@ def correlations(runs: pd.DataFrame) -> pd.DataFrame:
         constant; so is the interval for fewer than three configurations. ``simpson`` tells where
         pooling turns the sign that every architecture agrees on.
     """
+    runs = runs[runs["outcome"] == "completed"] if len(runs) else runs
     metrics = [
         name
         for name in runs.columns
@@ -89,23 +91,30 @@ def clustered_interval(
     x: Floats, y: Floats, clusters: NDArray[np.integer], *, seed: int = 0
 ) -> tuple[float, float]:
     """95% percentile interval of Spearman's ρ, whole clusters resampled with replacement."""
-    generator = np.random.default_rng(seed)
-    members = [np.flatnonzero(clusters == c) for c in np.unique(clusters)]
-    drawn = np.empty(RESAMPLES)
-    with warnings.catch_warnings():
-        # A resample of one cluster over and over may be constant: its ρ is NaN and left out.
-        warnings.simplefilter("ignore", stats.ConstantInputWarning)
-        for i in range(RESAMPLES):
-            chosen = generator.integers(len(members), size=len(members))
-            index = np.concatenate([members[c] for c in chosen])
-            drawn[i] = _spearman(x[index], y[index])
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    names, codes = np.unique(clusters, return_inverse=True)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES
+    )
+    weights = drawn[:, codes].astype(float)  # (resamples, runs): how often each run is drawn
+    a, b = _weighted_ranks(x, weights), _weighted_ranks(y, weights)
+    total = weights.sum(1, keepdims=True)
+    a = a - (weights * a).sum(1, keepdims=True) / total
+    b = b - (weights * b).sum(1, keepdims=True) / total
+    scale = np.sqrt((weights * a**2).sum(1) * (weights * b**2).sum(1))
+    # A resample of one cluster over and over may be constant: its ρ is left out.
+    varies = scale > 1e-9
+    if not varies.any():
+        return np.nan, np.nan
+    rho = (weights * a * b).sum(1)[varies] / scale[varies]
+    low, high = np.quantile(rho, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _spearman(x: Floats, y: Floats) -> float:
-    """Spearman's ρ without SciPy's p-value, which costs ten times as much."""
-    a, b = stats.rankdata(x), stats.rankdata(y)
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else np.nan
+def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
+    """(resamples, runs) mid-ranks when run i is there ``weights[:, i]`` times, up to a constant."""
+    distinct, place = np.unique(values, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(distinct)))
+    count = np.add.reduceat(weights[:, order], starts, axis=1)
+    ranks: Floats = (np.cumsum(count, axis=1) - count / 2)[:, place]
+    return ranks

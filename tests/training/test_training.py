@@ -104,8 +104,7 @@ def test_the_same_seeds_give_the_same_bits_and_others_do_not(digits) -> None:
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
     assert any(
-        not torch.equal(a, b)
-        for a, b in zip(first.parameters(), third.parameters(), strict=True)
+        not torch.equal(a, b) for a, b in zip(first.parameters(), third.parameters(), strict=True)
     )
 
 

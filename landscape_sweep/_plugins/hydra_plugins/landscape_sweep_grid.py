@@ -28,7 +28,9 @@ class GridSweeper(Sweeper):
         from landscape_sweep.sweeps.grid import sweep
 
         params: Any = OmegaConf.to_container(self.params) if self.params else {}
-        assert self.config is not None and self.launcher is not None  # set by Hydra, in setup
+        # Both are set by Hydra, in setup.
+        assert self.config is not None
+        assert self.launcher is not None
         sweep(self.config, self.context.config_loader, self.launcher, params, arguments)
 
 
