@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape_sweep.curvature.memory import free_bytes
 from landscape_sweep.curvature.operators import LinearOperator, check_vector, random_vector
 
 Which = Literal["LA", "SA", "LM", "BE"]
@@ -24,6 +25,9 @@ Progress = Callable[[int, float], None]
 """Told the products done and the largest relative residual among the values asked for."""
 
 Floats = NDArray[np.float64]
+
+_MAX_PRODUCTS = 1000
+_STEPS_TO_TRUST_A_BLOCK = 10
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class LanczosDecomposition:
         operator: symmetric.
         start: (p,) first vector, of any length but 0; Gaussian from ``seed`` unless given.
         seed: of every random vector.
-        max_basis: rows of Q at most; unlimited unless given.
+        max_basis: rows of Q at most; what a quarter of the free memory holds unless given.
     """
 
     def __init__(
@@ -103,7 +107,7 @@ class LanczosDecomposition:
         self.matvecs = 0
         self.restarts = 0
         self._generator = torch.Generator().manual_seed(seed)
-        self._limit = min(max_basis or operator.size, operator.size)
+        self._limit = min(max_basis or _rows_that_fit(operator), operator.size)
         self._rows = torch.empty(
             (min(32, self._limit), operator.size), dtype=operator.dtype, device=operator.device
         )
@@ -112,6 +116,7 @@ class LanczosDecomposition:
         self._beta = 0.0
         self._coupling = np.zeros(0)  # of the next vector with those of the basis
         self._after_restart = False
+        self._block_starts = [0]  # where a basis vector was drawn afresh
         if start is None:
             start = random_vector(operator, self._generator)
         check_vector(operator, start, "start")
@@ -222,14 +227,14 @@ class LanczosDecomposition:
         Args:
             wanted: pairs of k and which, for example ``[(20, "LA"), (1, "SA")]``.
             tol: largest relative residual.
-            max_products: ends the run whatever has converged; p unless given.
+            max_products: ends the run whatever has converged; 1000, or 20 k, unless given.
             progress: called after each check.
 
         Returns:
             Itself.
         """
         need = max(k for k, _ in wanted)
-        budget = self.operator.size if max_products is None else max_products
+        budget = max(_MAX_PRODUCTS, 20 * need) if max_products is None else max_products
         while not self.exhausted and self.matvecs < budget:
             if self._size == self._limit:
                 self._restart(wanted)
@@ -240,9 +245,25 @@ class LanczosDecomposition:
             worst = self._worst(wanted)
             if progress is not None:
                 progress(self.matvecs, worst)
-            if worst <= tol:
+            if worst <= tol and self._may_stop(wanted):
                 break
         return self
+
+    def _may_stop(self, wanted: Sequence[tuple[int, Which]]) -> bool:
+        """Whether what has converged can be what was asked for.
+
+        After a breakdown everything found is exact, but nothing is known of the rest. So a fresh
+        block has to end, or run for a while, without adding to the values that are wanted.
+        """
+        if self._beta > 0:
+            first = len(self._block_starts) == 1
+            return first or self._size - self._block_starts[-1] >= _STEPS_TO_TRUST_A_BLOCK
+        if len(self._block_starts) < 3:
+            return False
+        block = slice(*self._block_starts[-2:])
+        ritz = self.ritz()
+        share = (ritz.vectors[block] ** 2).sum(axis=0)
+        return not any((share[_select(ritz.values, k, w)] > 0.5).any() for k, w in wanted)
 
     def _worst(self, wanted: Sequence[tuple[int, Which]]) -> float:
         ritz = self.ritz()
@@ -279,6 +300,7 @@ class LanczosDecomposition:
             self._next = residual / self._beta
             return
         self._beta = 0.0
+        self._block_starts.append(self._size)
         if not self.exhausted:
             fresh = random_vector(self.operator, self._generator)
             fresh = self._orthogonal(self._orthogonal(fresh / fresh.norm()))
@@ -298,6 +320,7 @@ class LanczosDecomposition:
         self._projected = np.diag(ritz.values[index])
         self._coupling = self._beta * ritz.vectors[-1, index]
         self._after_restart = True
+        self._block_starts = [0]
         self.restarts += 1
         self._next = self._orthogonal(self._next)
         self._next = self._next / self._next.norm()
@@ -337,9 +360,11 @@ def lanczos(
             its square.
         which: LA, SA, LM or BE (half from each end, the odd one from the top).
         seed: of the Gaussian start vector.
-        max_products: ends the run in any case; ``converged`` then says what it is worth.
+        max_products: ends the run in any case, and ``converged`` says what it is worth; 1000, or
+            20 k, unless given.
         max_basis: vectors kept at once, at least k + 3; above it the basis is restarted, which
-            bounds memory at the price of products.
+            bounds memory at the price of products; what a quarter of the free memory holds unless
+            given.
         eigenvectors: whether to return them.
         start: (p,), instead of the Gaussian vector: for example the sum of the eigenvectors of an
             earlier, nearby model.
@@ -387,6 +412,11 @@ def _select(values: Floats, k: int, which: Which) -> NDArray[np.intp]:
     high = (k + 1) // 2
     places = np.arange(count)[::-1]
     return np.concatenate([places[:high], places[count - (k - high) :]])
+
+
+def _rows_that_fit(operator: LinearOperator) -> int:
+    bytes_per_row = operator.size * operator.dtype.itemsize
+    return max(free_bytes(operator.device) // 4 // bytes_per_row, 100)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
