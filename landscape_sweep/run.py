@@ -254,7 +254,7 @@ def prepare_torch(config: Config, data: Dataset) -> None:
 
 
 def default_threads(config: Config, data: Dataset) -> int:
-    """One thread where a step is too small to share (tests/benchmarks/test_threads.py), else all.
+    """One thread where a step is too small to share (tests/benchmarks), else all.
 
     Decided by arithmetic, not by the clock, so that a configuration always gives the same bits.
     """
