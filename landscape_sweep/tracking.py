@@ -91,7 +91,10 @@ def _client(uri: str) -> MlflowClient:
     from mlflow.tracking import MlflowClient
 
     if parts.scheme == "sqlite" and parts.path.strip("/"):
-        Path(parts.path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        # MLflow remembers stores by URI: a relative one would mean the folder of its first use.
+        file = Path(parts.path[1:]).absolute()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{file}"
     try:
         return MlflowClient(tracking_uri=uri)
     except Exception as error:

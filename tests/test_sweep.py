@@ -13,11 +13,15 @@ from mlflow.tracking import MlflowClient
 from landscape_sweep import tracking
 from landscape_sweep.report.__main__ import main as report
 
-URI = "sqlite:///outputs/mlflow.db"
 SMALL = (
     *("data=digits", "data.train_size=200", "model=resnet", "model.width=4", "epochs=2"),
     *("probe=standard", "probe.samples=40", "probe.surface.points=3", "probe.hessian.k=3"),
 )
+
+
+def uri() -> str:
+    """The database under the current folder."""
+    return f"sqlite:///{Path('outputs/mlflow.db').absolute()}"
 
 
 def children(client: MlflowClient, experiment: str = "landscape_sweep"):
@@ -52,7 +56,7 @@ def inside(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_one_parent_and_a_child_a_combination(inside: Path) -> None:
-    client = MlflowClient(URI)
+    client = MlflowClient(uri())
     runs = children(client)
     assert [run.info.run_name for run in runs] == [
         f"resnet bs{b} lr0.01 seed{s}" for b in (20, 40) for s in (0, 1)
@@ -66,7 +70,7 @@ def test_one_parent_and_a_child_a_combination(inside: Path) -> None:
 
 
 def test_names_are_those_of_the_design(inside: Path) -> None:
-    (run, *_) = children(MlflowClient(URI))
+    (run, *_) = children(MlflowClient(uri()))
     assert run.data.params["batch_size"] == "20"
     assert run.data.params["optimizer.lr"] == "0.01"
     assert run.data.params["data.loaded"] == "digits"
@@ -87,7 +91,7 @@ def test_names_are_those_of_the_design(inside: Path) -> None:
 
 
 def test_the_spectrum_is_logged_by_rank(inside: Path) -> None:
-    client = MlflowClient(URI)
+    client = MlflowClient(uri())
     (run, *_) = children(client)
     history = client.get_metric_history(run.info.run_id, "hessian/eigenvalue")
     ranked = [point.value for point in sorted(history, key=lambda point: point.step)]
@@ -97,7 +101,7 @@ def test_the_spectrum_is_logged_by_rank(inside: Path) -> None:
 
 
 def test_artifacts_are_there_and_weights_load(inside: Path) -> None:
-    client = MlflowClient(URI)
+    client = MlflowClient(uri())
     (run, *_) = children(client)
     paths = {
         entry.path
@@ -111,7 +115,7 @@ def test_artifacts_are_there_and_weights_load(inside: Path) -> None:
 
 
 def test_the_report_is_on_disk_and_on_the_parent(inside: Path) -> None:
-    client = MlflowClient(URI)
+    client = MlflowClient(uri())
     (run, *_) = children(client)
     parent, sweep = run.data.tags["mlflow.parentRunId"], run.data.tags["sweep.id"]
     logged = {entry.path for entry in client.list_artifacts(parent, "report")}
@@ -121,7 +125,7 @@ def test_the_report_is_on_disk_and_on_the_parent(inside: Path) -> None:
 
 
 def test_paths_join_runs_that_differ_only_in_seed(inside: Path) -> None:
-    sweep = tracking.load_sweep(URI, experiment_name="landscape_sweep")
+    sweep = tracking.load_sweep(uri(), experiment_name="landscape_sweep")
     assert set(sweep.paths["pair"]) == {f"resnet bs{b} lr0.01 seeds 0-1" for b in (20, 40)}
     assert sweep.paths.groupby(["pair", "mode"]).size().unique().tolist() == [15]
     ends = sweep.paths[(sweep.paths["mode"] == "naive") & (sweep.paths["alpha"] == 0)]
@@ -132,20 +136,20 @@ def test_paths_join_runs_that_differ_only_in_seed(inside: Path) -> None:
 
 def test_a_repeated_sweep_runs_nothing_again(command, built: Path, monkeypatch) -> None:
     monkeypatch.chdir(built)
-    before = [run.info.run_id for run in children(MlflowClient(URI))]
+    before = [run.info.run_id for run in children(MlflowClient(uri()))]
     ended = command("-m", "seed=0,1", "batch_size=20,40", *SMALL)
     assert ended.status == 0
     assert "4 runs, 4 already finished, 0 to do" in ended.out
-    assert [run.info.run_id for run in children(MlflowClient(URI))] == before
+    assert [run.info.run_id for run in children(MlflowClient(uri()))] == before
 
 
 def test_the_command_of_a_run_repeats_its_bits(command, built: Path, monkeypatch) -> None:
     monkeypatch.chdir(built)
-    (run, *_) = children(MlflowClient(URI))
+    (run, *_) = children(MlflowClient(uri()))
     words = shlex.split(run.data.tags["command"])
     assert words[:3] == ["python", "-m", "landscape_sweep"]
     assert command(*words[3:], "tracking.experiment_name=again").status == 0
-    (again,) = children(MlflowClient(URI), "again")
+    (again,) = children(MlflowClient(uri()), "again")
     assert again.data.tags["config.hash"] == run.data.tags["config.hash"]
     timing = {"train/seconds"}
     pairwise = {m for m in run.data.metrics if m.startswith("connectivity/")}
@@ -154,7 +158,7 @@ def test_the_command_of_a_run_repeats_its_bits(command, built: Path, monkeypatch
 
 
 def test_the_report_is_made_again_without_training(inside: Path, capsys) -> None:
-    sweep = children(MlflowClient(URI))[0].data.tags["sweep.id"]
+    sweep = children(MlflowClient(uri()))[0].data.tags["sweep.id"]
     page = Path("outputs/sweeps", sweep, "report/report.html")
     page.unlink()
     assert report([f"sweep={sweep}"]) == 0
@@ -179,7 +183,7 @@ def test_a_diverging_and_a_failing_run_leave_the_others(command, monkeypatch) ->
         *("optimizer.lr=0.01,1e30", "seed=0,1"),
     )
     assert ended.status == 1
-    outcomes = {r.info.run_name: r.data.tags["run.outcome"] for r in children(MlflowClient(URI))}
+    outcomes = {r.info.run_name: r.data.tags["run.outcome"] for r in children(MlflowClient(uri()))}
     assert outcomes == {
         "mlp bs128 lr0.01 seed0": "completed",
         "mlp bs128 lr0.01 seed1": "failed",
@@ -202,7 +206,7 @@ def test_without_the_data_set_the_fallback_is_loud(command, monkeypatch) -> None
     ended = command("model=mlp", "model.width=4", "epochs=1", "probe=none", "data.root=nothing")
     assert ended.status == 0
     assert "WARNING: cifar10 was not found. This run uses digits instead." in ended.out
-    (run,) = children(MlflowClient(URI))
+    (run,) = children(MlflowClient(uri()))
     assert run.data.params["data.loaded"] == "digits (fallback for cifar10)"
 
 
@@ -222,6 +226,6 @@ def test_real_cifar_where_it_lies(command, monkeypatch, request) -> None:
         *("batch_size=50", "probe=fast", "probe.samples=20"),
     )
     assert ended.status == 0
-    (run,) = children(MlflowClient(URI))
+    (run,) = children(MlflowClient(uri()))
     assert run.data.params["data.loaded"] == "cifar10"
     assert np.isfinite(run.data.metrics["hessian/trace"])
