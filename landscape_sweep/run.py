@@ -144,13 +144,7 @@ def check(config: Config) -> None:
             path=config.data.path,
             train_size=config.data.train_size,
         )
-        images = config.data.train_size or spec.train
-        for key, value in (
-            ("batch_size", config.batch_size),
-            ("probe.samples", config.probe.samples),
-        ):
-            if value > images:
-                raise ConfigError(key, value, f"takes at most {images} (training images)")
+        _check_size(config, config.data.train_size or spec.train)
         with torch.device("meta"):
             network = models.build(
                 config.model.name, shape=spec.shape, classes=spec.classes, **_options(config)
@@ -163,6 +157,15 @@ def check(config: Config) -> None:
         raise ConfigError(
             "probe.hessian.k", hessian.k, f"takes at most {parameters} (the network's parameters)"
         )
+
+
+def _check_size(config: Config, images: int) -> None:
+    """A batch and the probes' images must fit into the training set."""
+    probed = any(True for _ in probes_at_one_model(config))
+    sizes = {"batch_size": config.batch_size, "probe.samples": config.probe.samples * probed}
+    for key, value in sizes.items():
+        if value > images:
+            raise ConfigError(key, value, f"takes at most {images} (training images)")
 
 
 def _mistake(error: ValueError) -> ConfigError:
@@ -211,13 +214,19 @@ def device_of(config: Config) -> torch.device:
 
 
 def dataset(config: Config) -> Dataset:
-    """The data set of a configuration; one that was just read is not read again."""
+    """The data set of a configuration; one that was just read is not read again.
+
+    Raises:
+        ConfigError: a set that can't be had, or a fallback too small for the configuration.
+    """
     part = config.data
     keys = (part.name, part.root, part.path, part.fallback, part.train_size)
     try:
-        return _dataset(*keys, part.label_noise, part.seed, device_of(config))
+        data = _dataset(*keys, part.label_noise, part.seed, device_of(config))
     except ValueError as error:
         raise _mistake(error) from error
+    _check_size(config, len(data.y_train))
+    return data
 
 
 @functools.lru_cache(maxsize=1)

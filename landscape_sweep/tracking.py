@@ -87,8 +87,9 @@ def _client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the last failure is told by us
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # says nothing of its tables
     from mlflow.tracking import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # says nothing of its tables
 
     if parts.scheme == "sqlite" and parts.path.strip("/"):
         # MLflow remembers stores by URI: a relative one would mean the folder of its first use.

@@ -210,6 +210,12 @@ def test_without_the_data_set_the_fallback_is_loud(command, monkeypatch) -> None
     assert run.data.params["data.loaded"] == "digits (fallback for cifar10)"
 
 
+def test_a_fallback_too_small_for_the_batch_is_said(command) -> None:
+    ended = command("batch_size=2048", "data.root=nothing", "probe=none")
+    assert ended.status == 2
+    assert "batch_size=2048: takes at most 1437 (training images)" in ended.err
+
+
 def test_strict_about_its_data_set(command) -> None:
     ended = command("data.fallback=null", "data.root=nothing", "probe=none")
     assert ended.status == 2
