@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,6 +55,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # cuBLAS is deterministic only with a fixed workspace, read when it is first loaded.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # torch warns of its own use of torch.jit; a user can do nothing about it.
+    warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
     entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     try:
         entry(task)()

@@ -118,6 +118,7 @@ def test_the_report_is_on_disk_and_on_the_parent(inside: Path) -> None:
     client = MlflowClient(uri())
     (run, *_) = children(client)
     parent, sweep = run.data.tags["mlflow.parentRunId"], run.data.tags["sweep.id"]
+    assert [f.name for f in Path("outputs/sweeps").iterdir()] == [sweep]  # the jobs' logs, too
     logged = {entry.path for entry in client.list_artifacts(parent, "report")}
     on_disk = {f"report/{file.name}" for file in Path("outputs/sweeps", sweep, "report").iterdir()}
     assert on_disk == logged

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from landscape_sweep.models._check import one_of
+from landscape_sweep.models._check import ModelError, one_of
 
 
 def names() -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def build(name: str, *, shape: tuple[int, int, int], classes: int, **options: An
     """A new network of the family `name`, float32, on the CPU, in training mode.
 
     `shape` is (channels, height, width) of one image, `classes` the number of outputs, `options`
-    the family's own (`width`, `norm`, `skip` …). Raises `ValueError` for a value out of bounds and
+    the family's own (`width`, `norm`, `skip` …). Raises `ModelError` for a value out of bounds and
     `TypeError` for an option that the family doesn't have.
     """
     one_of("model.name", name, names())
@@ -40,4 +40,4 @@ def build(name: str, *, shape: tuple[int, int, int], classes: int, **options: An
     return network
 
 
-__all__ = ["build", "names"]
+__all__ = ["ModelError", "build", "names"]

@@ -49,7 +49,7 @@ def sweep(
     """Run every combination that is not finished yet, then analyse them all.
 
     Args:
-        hydra_config: what Hydra composed for the multirun; its sweep folder is set here.
+        hydra_config: what Hydra composed for the multirun; the sweep's id is written here.
         loader: composes the configuration of one combination.
         launcher: runs jobs; any Hydra launcher.
         params: the grid of ``hydra.sweeper.params``, which ``arguments`` override key by key.
@@ -69,7 +69,7 @@ def sweep(
     missing = [cell for cell in cells if cell.identity not in done]
     parent = _open_parent(store, sweep_id, arguments, cells)
     with open_dict(hydra_config):
-        hydra_config.hydra.sweep.dir = str(finish.folder(first.outputs, sweep_id))
+        hydra_config.sweep.id = sweep_id  # part of hydra.sweep.dir
     log.info(
         "sweep %s: %d runs, %d already finished, %d to do",
         *(sweep_id, len(cells), len(cells) - len(missing), len(missing)),
