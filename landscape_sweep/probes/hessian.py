@@ -123,6 +123,8 @@ def hessian(
         ValueError: k above the number of parameters, or a loss that is not finite.
     """
     operator = HessianOperator(model, loss, batches, product=product)
+    if not 1 <= k <= operator.size:
+        raise ValueError(f"k={k}: takes 1 to {operator.size}, the number of parameters")
     run = LanczosDecomposition(operator, seed=seed)
     run.run(
         [(k, "LA")],

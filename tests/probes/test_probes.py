@@ -1,0 +1,290 @@
+"""Probes against closed forms, hand-made passes and dense matrices."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.optim.swa_utils import update_bn
+
+from landscape_sweep.probes import connectivity, gradient_noise, hessian, sharpness, surface
+from landscape_sweep.probes.measurement import Batches
+from landscape_sweep.probes.surface import orthonormal_directions
+
+
+class Point(nn.Module):
+    """A "network" whose output is its parameter, whatever the input."""
+
+    def __init__(self, *theta: float) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.theta.expand(len(inputs), -1)
+
+
+ONE: Batches = [(torch.zeros(3, 1), torch.zeros(3)), (torch.zeros(2, 1), torch.zeros(2))]
+
+
+def quadratic(A: Tensor, b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """½θᵀAθ + bᵀθ, the mean over a batch."""
+    return lambda theta, _: (0.5 * ((theta @ A) * theta).sum(1) + theta @ b).mean()
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double().eval()
+
+
+def bn_net(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)).double()
+    model(3 * torch.randn(16, 4, dtype=torch.float64) + seed)  # statistics of its own
+    return model.eval()
+
+
+@pytest.fixture
+def batches() -> Batches:
+    """Twenty samples in uneven batches."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(20, 4, generator=generator, dtype=torch.float64)
+    y = torch.randint(3, (20,), generator=generator)
+    return [(x[:8], y[:8]), (x[8:15], y[8:15]), (x[15:], y[15:])]
+
+
+def whole(batches: Batches) -> tuple[Tensor, Tensor]:
+    return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+
+
+def mean_loss(model: nn.Module, batches: Batches) -> float:
+    x, y = whole(batches)
+    with torch.no_grad():
+        return float(cross_entropy(model(x), y))
+
+
+def dense_hessian(model: nn.Module, batches: Batches) -> Tensor:
+    x, y = whole(batches)
+    names = [name for name, _ in model.named_parameters()]
+    shapes = [p.shape for p in model.parameters()]
+
+    def of(theta: Tensor) -> Tensor:
+        parts = theta.split([s.numel() for s in shapes])
+        values = {n: p.view(s) for n, p, s in zip(names, parts, shapes, strict=True)}
+        return cross_entropy(functional_call(model, values, (x,)), y)
+
+    found: Tensor = torch.func.hessian(of)(parameters_to_vector(model.parameters()).detach())
+    return found
+
+
+# Sharpness
+
+
+def test_sharpness_of_a_quadratic_is_its_closed_form() -> None:
+    A = torch.tensor([[2.0, 0.5], [0.5, -1.0]], dtype=torch.float64)
+    b = torch.tensor([0.3, -0.2], dtype=torch.float64)
+    model = Point(0.7, -1.1)
+    found = sharpness(model, quadratic(A, b), ONE, rho=0.3)
+    g = A @ model.theta.detach() + b
+    unit = g / g.norm()
+    assert found.gradient_norm == pytest.approx(float(g.norm()), rel=1e-12)
+    assert found.first_order == pytest.approx(0.3 * float(g.norm()), rel=1e-12)
+    expected = 0.3 * g.norm() + 0.5 * 0.3**2 * unit @ A @ unit
+    assert found.sam == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_sharpness_is_zero_where_the_gradient_vanishes() -> None:
+    A, b = torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    found = sharpness(Point(0.0, 0.0), quadratic(A, b), ONE)
+    assert (found.sam, found.gradient_norm) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("probe", [sharpness, surface, hessian, gradient_noise])
+def test_a_probe_leaves_weights_gradients_and_mode_alone(
+    probe: Callable[..., object], batches: Batches
+) -> None:
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    keys = {surface: {"points": 3}, hessian: {"k": 3}}.get(probe, {})
+    probe(model, cross_entropy, batches, **keys)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert not model.training
+
+
+# Surface
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_centre_is_the_network_itself(batches: Batches, dtype: torch.dtype) -> None:
+    model = net().to(dtype)
+    batches = [(x.to(dtype), y) for x, y in batches]
+    found = surface(model, cross_entropy, batches, points=5)
+    with torch.no_grad():
+        losses = [float(cross_entropy(model(x), y)) * len(y) for x, y in batches]
+    assert found.alpha[2] == found.beta[2] == 0.0
+    assert found.loss[2, 2] == sum(losses) / 20
+    assert found.metrics()["surface/centre"] == found.loss[2, 2]
+
+
+def test_every_point_is_the_loss_at_theta_plus_alpha_d1_plus_beta_d2(batches: Batches) -> None:
+    model = net()
+    found = surface(model, cross_entropy, batches, points=3, radius=0.4, seed=7)
+    theta = parameters_to_vector(model.parameters()).detach()
+    reach = 0.4 * float(theta.norm())
+    np.testing.assert_allclose(found.alpha, [-reach, 0, reach], rtol=1e-12)
+    first, second = orthonormal_directions(theta, 7)
+    x, y = whole(batches)
+    moved = copy.deepcopy(model)
+    for i, alpha in enumerate(found.alpha):
+        for j, beta in enumerate(found.beta):
+            at = theta + alpha * first + beta * second
+            vector_to_parameters(at, moved.parameters())
+            assert found.loss[i, j] == pytest.approx(mean_loss(moved, batches), rel=1e-12)
+            hits = (moved(x).argmax(1) == y).double().mean()
+            assert found.accuracy[i, j] == pytest.approx(float(hits))
+    table = found.tables()["surface/surface.csv"]
+    assert table["loss"][1] == found.loss[0, 1]
+    assert (table["alpha"][1], table["beta"][1]) == (found.alpha[0], found.beta[1])
+
+
+def test_directions_are_orthonormal_and_named_by_their_seed() -> None:
+    like = torch.zeros(300, dtype=torch.float64)
+    first, second = orthonormal_directions(like, 3)
+    assert float(first.norm()) == pytest.approx(1, abs=1e-12)
+    assert float(second.norm()) == pytest.approx(1, abs=1e-12)
+    assert abs(float(first @ second)) < 1e-12
+    assert torch.equal(first, orthonormal_directions(like, 3)[0])
+    assert not torch.equal(first, orthonormal_directions(like, 4)[0])
+
+
+def test_surface_keeps_what_is_not_finite() -> None:
+    def log(theta: Tensor, _: Tensor) -> Tensor:
+        return theta.sum(1).log().mean()  # NaN below 0
+
+    found = surface(Point(0.5, 0.1), log, ONE, points=5, radius=3.0)
+    assert np.isnan(found.loss).any()
+    assert np.isfinite(found.loss[2, 2])
+    assert any(math.isnan(v) for v in found.tables()["surface/surface.csv"]["loss"])
+
+
+@pytest.mark.parametrize("points", [1, 4])
+def test_surface_refuses_a_grid_without_a_centre(points: int) -> None:
+    with pytest.raises(ValueError, match=f"points={points}.*odd"):
+        surface(Point(1.0), lambda theta, _: theta.mean(), ONE, points=points)
+
+
+# Connectivity
+
+
+def test_the_barrier_of_a_double_well_is_its_hill() -> None:
+    found = connectivity(
+        Point(-1.0), Point(1.0), lambda x, _: ((x**2 - 1) ** 2).mean(), ONE, points=5, reset=False
+    )
+    x = 2 * found.alpha - 1
+    np.testing.assert_allclose(found.loss, (x**2 - 1) ** 2, atol=1e-12)
+    assert (found.barrier, found.excess) == pytest.approx((1.0, 1.0))
+
+
+def test_a_slope_has_the_frameworks_barrier_and_no_excess() -> None:
+    found = connectivity(Point(0.0), Point(1.0), lambda x, _: x.mean(), ONE, reset=False)
+    assert found.barrier == pytest.approx(1.0)
+    assert found.excess == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_ends_of_a_path_are_the_networks(batches: Batches) -> None:
+    first, second = bn_net(1), bn_net(2)
+    found = connectivity(first, second, cross_entropy, batches, points=3, reset=False)
+    assert found.mode == "naive"
+    assert found.loss[0] == pytest.approx(mean_loss(first, batches), rel=1e-12)
+    assert found.loss[-1] == pytest.approx(mean_loss(second, batches), rel=1e-12)
+
+
+def test_reset_evaluates_with_statistics_of_the_batches(batches: Batches) -> None:
+    first, second = bn_net(1), bn_net(2)
+    before = copy.deepcopy(first.state_dict())
+    found = connectivity(first, second, cross_entropy, batches, points=3, reset=True)
+    middle = copy.deepcopy(first)
+    for p, a, b in zip(middle.parameters(), first.parameters(), second.parameters(), strict=True):
+        p.data = (a.data + b.data) / 2
+    update_bn(batches, middle)
+    assert found.mode == "reset"
+    assert found.loss[1] == pytest.approx(mean_loss(middle, batches), rel=1e-10)
+    naive = connectivity(first, second, cross_entropy, batches, points=3, reset=False)
+    assert abs(naive.loss[1] - found.loss[1]) > 1e-3  # so that the test can tell them apart
+    assert all(torch.equal(before[name], value) for name, value in first.state_dict().items())
+
+
+def test_connectivity_refuses_two_architectures() -> None:
+    with pytest.raises(ValueError, match="one architecture"):
+        connectivity(Point(0.0), Point(0.0, 1.0), cross_entropy, ONE)
+
+
+# Hessian
+
+
+def test_hessian_agrees_with_the_dense_matrix(batches: Batches) -> None:
+    model = net()
+    eigenvalues = torch.linalg.eigvalsh(dense_hessian(model, batches)).flip(0).numpy()
+    found = hessian(model, cross_entropy, batches, k=5, tol=1e-6, iterations=43)
+    assert found.top.converged.all()
+    np.testing.assert_allclose(found.top.eigenvalues, eigenvalues[:5], rtol=1e-6)
+    assert found.bottom.eigenvalues[0] == pytest.approx(eigenvalues[-1], rel=1e-5)
+    # tanh has no exact trace formula: an estimate, with the standard error that was asked for.
+    assert found.trace.standard_error <= 0.02 * abs(found.trace.value)
+    assert abs(found.trace.value - eigenvalues.sum()) <= 4 * found.trace.standard_error + 1e-9
+    assert 0 < found.negative_count <= (eigenvalues < 0).sum()
+    assert found.condition_number == pytest.approx(eigenvalues[0] / abs(eigenvalues[-1]), rel=1e-5)
+
+
+def test_the_trace_of_a_relu_network_is_exact(batches: Batches) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double().eval()
+    trace = float(dense_hessian(model, batches).trace())
+    found = hessian(model, cross_entropy, batches, k=1)
+    assert found.metrics()["hessian/trace"] == pytest.approx(trace, rel=1e-9)
+    assert found.metrics()["hessian/trace_se"] == 0.0
+
+
+def test_hessian_says_how_wrong_finite_differences_are(batches: Batches) -> None:
+    model = net()
+    largest = float(torch.linalg.eigvalsh(dense_hessian(model, batches))[-1])
+    found = hessian(model, cross_entropy, batches, k=1, tol=1e-3, product="finite_difference")
+    assert 0 < found.product_error < 1e-2
+    assert found.top.eigenvalues[0] == pytest.approx(largest, rel=1e-2)
+
+
+def test_hessian_refuses_more_eigenvalues_than_parameters(batches: Batches) -> None:
+    with pytest.raises(ValueError, match="k=44: takes 1 to 43"):
+        hessian(net(), cross_entropy, batches, k=44)  # the net has 43
+
+
+# Gradient noise
+
+
+def test_gradient_noise_agrees_with_the_gradient_of_each_sample(batches: Batches) -> None:
+    model = net()
+    x, y = whole(batches)
+    rows = []
+    for i in range(len(x)):
+        gradient = torch.autograd.grad(
+            cross_entropy(model(x[i : i + 1]), y[i : i + 1]), list(model.parameters())
+        )
+        rows.append(torch.cat([g.flatten() for g in gradient]))
+    G = torch.stack(rows)
+    deviations = G - G.mean(0)
+    found = gradient_noise(model, cross_entropy, batches)
+    trace = float((deviations**2).sum()) / (len(x) - 1)
+    assert found.trace == pytest.approx(trace, rel=1e-8)
+    # ‖ḡ‖² overestimates ‖G‖² by tr Σ / n (McCandlish et al. 2018, appendix A.1).
+    squared = float((G.mean(0) ** 2).sum()) - trace / len(x)
+    assert found.scale == pytest.approx(trace / squared if squared > 0 else math.inf, rel=1e-6)
+    spread = float((deviations**2).sum(1).std()) / math.sqrt(len(x))
+    assert found.standard_error == pytest.approx(spread, rel=0.1)
