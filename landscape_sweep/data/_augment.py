@@ -40,8 +40,9 @@ def flip_crop(x: Tensor, generator: torch.Generator) -> Tensor:
     columns = _shifted(n, width, generator).to(x.device)
     flip = torch.rand(n, 1, generator=generator, device=generator.device) < 0.5
     columns = torch.where(flip.to(x.device), columns.flip(1), columns)
-    image = torch.arange(n, device=x.device)[:, None, None]
-    return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    # By gather, whose results have canonical strides: see _load._channels_first.
+    crop = x.gather(2, rows[:, None, :, None].expand_as(x))
+    return crop.gather(3, columns[:, None, None, :].expand_as(x))
 
 
 def _shifted(n: int, side: int, generator: torch.Generator) -> Tensor:

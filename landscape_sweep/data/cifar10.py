@@ -89,6 +89,10 @@ class _ArraysOnly(pickle.Unpickler):
 
 def _read_batch(path: Path) -> tuple[Any, Any]:
     """Images (n, 32, 32, 3) uint8 and labels (n,) int64 of one batch."""
-    batch = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    try:
+        batch = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        problem = f"{path} can't be read ({error})"
+        raise DataError("data.root", path.parent.parent, ALLOWED, problem) from None
     images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32)
     return images.transpose(0, 2, 3, 1), np.asarray(batch["labels"], dtype=np.int64)

@@ -77,9 +77,10 @@ def _read_folder(folder: Path, root: str) -> Arrays:
         try:
             array = read_idx(path)
             if array.shape != shape:
-                raise ValueError(f"{path} holds {array.shape}, not {shape}")
+                raise ValueError(f"{array.shape}, not {shape}")
         except (OSError, ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError("data.root", root, "Fashion-MNIST as published", str(error)) from None
+            problem = f"{path} can't be read ({error})"
+            raise DataError("data.root", root, "Fashion-MNIST as published", problem) from None
         arrays[key] = array
     return Arrays(
         x_train=as_images(arrays["x_train"]),

@@ -10,8 +10,8 @@ SMALLEST_SIDE = 8
 class ModelError(ValueError):
     """An option of a network is out of bounds. `str()` is one line.
 
-    Attributes: `key`, the config key (`model.width` …, or `shape` and `classes`, which come from the
-    data); `value`, what it was; `allowed`, what it may be.
+    Attributes: `key`, the config key (`model.width` …; `shape` and `classes` come from the data);
+    `value`, what it was; `allowed`, what it may be.
     """
 
     def __init__(self, key: str, value: object, allowed: str) -> None:

@@ -27,8 +27,8 @@ def build(
 
     h_1 = W_1 x, then h_l = W_l a(norm(h_{l-1})) with a the activation, and logits h_L; `depth=1` is
     softmax regression. `skip` adds h_{l-1} to h_l in between, where both have `width` units (the
-    pre-activation form of He et al. 2016b). Every W has a bias, but for those whose output goes
-    straight to a norm, which has a shift of its own.
+    pre-activation form of He et al. 2016b). The logits have a bias, the hidden layers only
+    with `norm="none"`: a norm's own shift takes its place.
 
     torch's initialisation; with skips but no norm, W_2 … W_{L-1} are multiplied by (L-2)^(-1/2), so
     that the signal doesn't grow with depth (Zhang et al. 2019).
@@ -41,7 +41,7 @@ def build(
     pixels = math.prod(shape)
     if depth == 1:
         return nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))
-    bias = skip or norm == "none"
+    bias = norm == "none"
     layers = [_Layer(width, activation, norm, skip, bias) for _ in range(depth - 2)]
     if skip and norm == "none":
         with torch.no_grad():
