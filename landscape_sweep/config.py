@@ -94,7 +94,7 @@ class Data:
     train_size: int | None = _key("training images, class-balanced; null takes all", low=1)
     label_noise: float = _key("fraction of training labels drawn at random", low=0, high=1)
     augment: str = _key("augmentation of training batches", choices=("none", "flip_crop"))
-    seed: int = _key("seed of the subset and of the label noise", low=0)
+    seed: int = _key("seed of the label noise", low=0)
     root: str | None = _key("folder that holds data sets", default=None)
     path: str | None = _key("the user's own npz file", default=None)
     fallback: str | None = _key("data set used where the named one can't be had", default=None)

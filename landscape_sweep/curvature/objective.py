@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,8 +97,8 @@ class Objective:
                 f"the loss must be a scalar, the mean over samples, but has shape "
                 f"{tuple(value.shape)}"
             )
-        if not math.isfinite(float(value)):
-            raise ValueError(f"the loss is {float(value)}; curvature needs a finite loss")
+        if not bool(torch.isfinite(value.detach())):
+            raise ValueError(f"the loss is {value.item()}; curvature needs a finite loss")
         depends = value.requires_grad and any(
             g is not None for g in torch.autograd.grad(value, values, allow_unused=True)
         )

@@ -13,7 +13,7 @@ from landscape_sweep.tracking import Sweep
 STRONGEST = 10
 """Correlations shown."""
 
-PLAIN_WIDTH = 132
+PLAIN_WIDTH = 150
 """Columns of a table that is not shown on a terminal."""
 
 
@@ -47,7 +47,8 @@ def _texts(table: pd.DataFrame) -> pd.DataFrame:
 def _table(title: str, frame: pd.DataFrame) -> Table:
     table = Table(title=title, title_justify="left")
     for column in frame.columns:
-        table.add_column(str(column), justify="left" if column == "configuration" else "right")
+        text = column == "configuration"
+        table.add_column(str(column), justify="left" if text else "right", no_wrap=text)
     for row in frame.itertuples(index=False):
         table.add_row(*(str(value) for value in row))
     return table
