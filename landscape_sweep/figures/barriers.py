@@ -18,19 +18,30 @@ def barriers(paths: pd.DataFrame) -> Figure:
     """
     figure, (loss, accuracy) = panels(2, width=4.2, height=3.6, columns=2)
     names = list(dict.fromkeys(paths["label"]))
-    for (_, mode), path in paths.groupby(["pair", "mode"], sort=False):
+    named = paths.drop_duplicates("label")
+    named = set(zip(named["pair"], named["mode"], strict=True))  # one entry a configuration
+    for (pair, mode), path in paths.groupby(["pair", "mode"], sort=False):
         label = path["label"].iloc[0]
-        line, words = MODES.get(str(mode), (":", str(mode)))
+        line, _ = MODES.get(str(mode), (":", ""))
         for axes, what, scale in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
             axes.plot(
                 path["alpha"],
                 scale * path[what],
                 line,
                 color=PALETTE[names.index(label) % len(PALETTE)],
-                label=f"{label}, {words}",
+                label=label if (pair, mode) in named else None,
             )
     loss.set(xlabel="α from one seed to the other", ylabel="cross-entropy", title="Loss")
     accuracy.set(xlabel="α from one seed to the other", ylabel="accuracy (%)", title="Accuracy")
-    figure.suptitle(f"Linear paths between seeds: {paths['pair'].nunique()} pairs")
-    legend_below(figure, loss, columns=2)
+    words = {"-": "solid", "--": "dashed", ":": "dotted"}
+    kinds = [
+        f"{words[line]}: {said}"
+        for line, said in (
+            MODES.get(str(mode), (":", str(mode))) for mode in paths["mode"].unique()
+        )
+    ]
+    figure.suptitle(
+        f"Linear paths between seeds, {paths['pair'].nunique()} pairs; {', '.join(kinds)}"
+    )
+    legend_below(figure, loss)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from landscape_sweep.figures.style import look, panels
 
 METRICS = {
-    "sharpness/sam": "sharpness S_ρ (loss)",
+    "sharpness/sam": "sharpness $S_ρ$ (loss)",
     "hessian/lambda_max": "largest eigenvalue",
     "hessian/trace": "Hessian trace",
     "test/accuracy": "test accuracy (0 to 1)",
@@ -32,5 +32,6 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
         sns.stripplot(data=runs, x=metric, y="label", color="black", size=3, ax=axes, jitter=False)
         axes.set(xlabel=METRICS[metric], ylabel="")
     seeds = runs.groupby("label")["seed"].nunique()
-    figure.suptitle(f"Metrics by configuration ({seeds.min()} to {seeds.max()} seeds each)")
+    count = " to ".join(str(n) for n in sorted({seeds.min(), seeds.max()}))
+    figure.suptitle(f"Metrics by configuration (seeds each: {count})")
     return figure

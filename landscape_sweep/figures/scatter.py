@@ -10,7 +10,7 @@ from scipy import stats
 from landscape_sweep.figures.style import look, panels
 
 GEOMETRY = {
-    "sharpness/sam": "sharpness S_ρ",
+    "sharpness/sam": "sharpness $S_ρ$",
     "hessian/lambda_max": "largest eigenvalue",
     "hessian/trace": "Hessian trace",
 }

@@ -175,6 +175,8 @@ def _page(
 
 def _surface_data(sweep: Sweep) -> str:
     """Surfaces for the page's viewer as JSON; ``<`` is escaped so that no text ends the script."""
+    if sweep.surfaces.empty:
+        return "[]"
     names = dict(zip(sweep.runs.get("run_id", []), sweep.runs.get("name", []), strict=True))
     data = []
     for run_id, surface in sweep.surfaces.groupby("run_id", sort=False):
