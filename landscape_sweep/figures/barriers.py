@@ -18,8 +18,8 @@ def barriers(paths: pd.DataFrame) -> Figure:
     """
     figure, (loss, accuracy) = panels(2, width=4.2, height=3.6, columns=2)
     names = list(dict.fromkeys(paths["label"]))
-    named = paths.drop_duplicates("label")
-    named = set(zip(named["pair"], named["mode"], strict=True))  # one entry a configuration
+    firsts = paths.drop_duplicates("label")
+    named = set(zip(firsts["pair"], firsts["mode"], strict=True))  # one entry a configuration
     for (pair, mode), path in paths.groupby(["pair", "mode"], sort=False):
         label = path["label"].iloc[0]
         line, _ = MODES.get(str(mode), (":", ""))
