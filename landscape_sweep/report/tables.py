@@ -14,7 +14,7 @@ COLUMNS = {
     "test/loss": "test loss",
     "train/loss": "train loss",
     "gap/loss": "gap",
-    "sharpness/sam": "S_ρ",
+    "sharpness/sam": "sharpness",
     "hessian/lambda_max": "λ max",
     "hessian/trace": "trace",
     "hessian/converged": "converged",

@@ -76,9 +76,8 @@ def _plans(sweep: Sweep) -> Iterator[_Plan]:
     runs = sweep.runs
     labels = runs.set_index("run_id")["label"] if len(runs) else pd.Series(dtype=str)
     titles = runs.set_index("run_id")["name"] if len(runs) else pd.Series(dtype=str)
-    measured = len(runs) > 0 and bool(
-        runs.filter(regex="^(hessian|sharpness)/").notna().any(axis=None)
-    )
+    completed = runs[runs["outcome"] == "completed"] if len(runs) else runs
+    measured = bool(completed.filter(regex="^(hessian|sharpness)/").notna().any(axis=None))
     yield _Plan(
         "training_dynamics",
         "Did every run converge, and to the same loss? Geometry can be compared only where it did.",
@@ -95,7 +94,7 @@ def _plans(sweep: Sweep) -> Iterator[_Plan]:
         "metric_comparison",
         "Raw sharpness follows the scale of the weights: compare within an architecture.",
         measured,
-        lambda: figures.metric_bars(runs[runs["outcome"] == "completed"]),
+        lambda: figures.metric_bars(completed),
     )
     yield _Plan(
         "mode_connectivity",
@@ -105,7 +104,7 @@ def _plans(sweep: Sweep) -> Iterator[_Plan]:
     )
     yield _Plan(
         "loss_surfaces",
-        "The same random plane for every run, half a weight norm to each side.",
+        "A random plane through each trained network, the same for all runs of one architecture.",
         len(sweep.surfaces) > 0,
         lambda: figures.surfaces_3d(sweep.surfaces, titles),
     )
@@ -119,13 +118,13 @@ def _plans(sweep: Sweep) -> Iterator[_Plan]:
         "correlation_analysis",
         "Look within one colour: two clusters of architectures correlate by themselves.",
         measured,
-        lambda: figures.geometry_against_generalisation(runs),
+        lambda: figures.geometry_against_generalisation(completed),
     )
     yield _Plan(
         "noise_against_flatness",
         "Theorem 1's story has the slope negative: more noise, flatter minima.",
-        measured and "hessian/trace" in runs,
-        lambda: figures.noise_against_flatness(runs),
+        measured and "hessian/trace" in completed,
+        lambda: figures.noise_against_flatness(completed),
     )
     yield _Plan(
         "summary",
