@@ -14,6 +14,8 @@ BOOKKEEPING = (
 )
 OUTCOMES = ("test/accuracy", "test/loss", "gap/loss", "gap/accuracy")
 RESAMPLES = 1000
+FEWEST_CONFIGS = 6
+"""Configurations that an interval needs: fewer have too few resamples to tell anything."""
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +30,7 @@ def correlations(runs: pd.DataFrame) -> pd.DataFrame:
         ``model metric outcome runs configs pearson spearman low high simpson``: the interval is
         95%, of Spearman, bootstrapped by configuration (``label``), since runs that differ only
         in seed are not independent. Coefficients are NaN for fewer than three runs or a
-        constant; so is the interval for fewer than three configurations. ``simpson`` tells where
+        constant; so is the interval for fewer than six configurations. ``simpson`` tells where
         pooling turns the sign that every architecture agrees on.
     """
     runs = runs[runs["outcome"] == "completed"] if len(runs) else runs
@@ -81,7 +83,7 @@ def _row(group: pd.DataFrame, metric: str, outcome: str) -> dict[str, float]:
         return found
     found["pearson"] = float(stats.pearsonr(x, y).statistic)
     found["spearman"] = float(stats.spearmanr(x, y).statistic)
-    if found["configs"] >= 3:
+    if found["configs"] >= FEWEST_CONFIGS:
         clusters = points["label"].astype("category").cat.codes.to_numpy()
         found["low"], found["high"] = clustered_interval(x, y, clusters)
     return found

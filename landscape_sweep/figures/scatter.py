@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from landscape_sweep.figures.style import look, panels
+from landscape_sweep.figures.style import log_x, look, panels
 
 GEOMETRY = {
     "sharpness/sam": "sharpness $S_ρ$",
@@ -39,7 +39,7 @@ def geometry_against_generalisation(runs: pd.DataFrame) -> Figure:
             )
         axes.set(xlabel=GEOMETRY[x], ylabel=OUTCOMES[y])
         if (runs[x].dropna() > 0).all():
-            axes.set_xscale("log")
+            log_x(axes)
         axes.legend(fontsize=6.5)
     figure.suptitle("Geometry against generalisation (one point a run)")
     return figure
@@ -64,7 +64,8 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
                 axes.plot(ends, np.exp(offset) * ends**slope, color=colour)
                 text += f", slope {slope:+.2f}"
             axes.scatter(points["noise"], points[metric], color=colour, marker=marker, label=text)
-        axes.set(xlabel="η / B", ylabel=GEOMETRY[metric], xscale="log", yscale="log")
+        axes.set(xlabel="η / B", ylabel=GEOMETRY[metric], yscale="log")
+        log_x(axes)
         axes.legend(fontsize=7)
     figure.suptitle("Noise against flatness, at the end of training (losses differ)")
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import MARKERS, PALETTE, legend_below, panels
+from landscape_sweep.figures.style import MARKERS, PALETTE, legend_below, panels, whole_x
 
 
 def hessian_spectra(spectra: pd.DataFrame, labels: pd.Series) -> Figure:
@@ -36,5 +36,6 @@ def hessian_spectra(spectra: pd.DataFrame, labels: pd.Series) -> Figure:
     axes.set(xlabel="rank", ylabel="eigenvalue of the Hessian", yscale="symlog")
     count, total = int(spectra["converged"].astype(bool).sum()), len(spectra)
     axes.set_title(f"Hessian spectra, top values: {count} of {total} converged (others hollow)")
+    whole_x(axes)
     legend_below(figure, axes)
     return figure

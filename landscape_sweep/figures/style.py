@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 # Okabe and Ito's palette, told apart by the colour-blind, black left to text.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
@@ -33,6 +34,19 @@ def panels(
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     keys = {"projection": projection} if projection else {}
     return figure, [figure.add_subplot(rows, columns, i + 1, **keys) for i in range(count)]
+
+
+def log_x(axes: Axes) -> None:
+    """A logarithmic abscissa whose labels have room in a narrow panel."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def whole_x(axes: Axes) -> None:
+    """Ticks at whole numbers only: epochs, ranks."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import MARKERS, PALETTE, legend_below, panels
+from landscape_sweep.figures.style import MARKERS, PALETTE, legend_below, panels, whole_x
 
 
 def training_dynamics(histories: pd.DataFrame, labels: pd.Series) -> Figure:
@@ -37,5 +37,7 @@ def training_dynamics(histories: pd.DataFrame, labels: pd.Series) -> Figure:
     loss.set(xlabel="epoch", ylabel="cross-entropy", title="Loss", yscale="log")
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
     figure.suptitle("Training dynamics: test solid, training dashed")
+    whole_x(loss)
+    whole_x(accuracy)
     legend_below(figure, loss)
     return figure
