@@ -40,7 +40,7 @@ def geometry_against_generalisation(runs: pd.DataFrame) -> Figure:
         axes.set(xlabel=GEOMETRY[x], ylabel=OUTCOMES[y])
         if (runs[x].dropna() > 0).all():
             log_x(axes)
-        axes.legend(fontsize=6.5)
+        axes.legend(fontsize=6.5, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     figure.suptitle("Geometry against generalisation (one point a run)")
     return figure
 
@@ -66,6 +66,6 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
             axes.scatter(points["noise"], points[metric], color=colour, marker=marker, label=text)
         axes.set(xlabel="η / B", ylabel=GEOMETRY[metric], yscale="log")
         log_x(axes)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     figure.suptitle("Noise against flatness, at the end of training (losses differ)")
     return figure
