@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 5.0
 """Metrics wait at most this long before they are written in one batch."""
 
-OUTCOMES = ("completed", "diverged", "failed", "interrupted")
-_STATUS = {
+OUTCOMES = {  # what a run may come to, and the status that MLflow shows for it
     "completed": "FINISHED",
     "diverged": "FINISHED",
     "failed": "FAILED",
@@ -178,15 +177,11 @@ class RunLog:
         folder = str(Path(path).parent)
         self.store.client.log_artifact(self.run_id, str(file), "" if folder == "." else folder)
 
-    def folder(self, folder: Path, path: str) -> None:
-        """Log a folder's content under ``path``."""
-        self.store.client.log_artifacts(self.run_id, str(folder), path)
-
     def end(self, outcome: str) -> None:
         """Write what waits and close the run with one of ``OUTCOMES``."""
         self.flush()
         self.tags({"run.outcome": outcome})
-        self.store.client.set_terminated(self.run_id, _STATUS[outcome])
+        self.store.client.set_terminated(self.run_id, OUTCOMES[outcome])
 
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -88,8 +88,10 @@ def sweep(
         outcome = "interrupted"
         raise
     finally:
-        finish.finish(first, sweep_id, parent)
-        parent.end(outcome)
+        try:
+            finish.finish(first, sweep_id, parent)
+        finally:
+            parent.end(outcome)
     if failed:
         log.error("%d of %d runs failed: the same command runs them again", failed, len(cells))
         sys.exit(1)
