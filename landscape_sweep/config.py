@@ -12,8 +12,9 @@ import difflib
 import hashlib
 import json
 import math
+import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -258,9 +259,23 @@ _TYPES: dict[str, tuple[type, str]] = {
 }
 
 
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "low": ("≥", operator.ge),
+    "above": (">", operator.gt),
+    "high": ("≤", operator.le),
+    "below": ("<", operator.lt),
+}
+
+
+def _kind(spec: dataclasses.Field[Any]) -> tuple[str, bool]:
+    """The name of a key's type, and whether null is one of its values."""
+    kind = str(spec.type)
+    return kind.removesuffix(" | None"), kind.endswith(" | None")
+
+
 def _part(spec: dataclasses.Field[Any]) -> type | None:
     """The dataclass of a group of keys; None for a single key."""
-    found = globals().get(str(spec.type).removesuffix(" | None"))
+    found = globals().get(_kind(spec)[0])
     return found if dataclasses.is_dataclass(found) and isinstance(found, type) else None
 
 
@@ -270,7 +285,7 @@ def _names(schema: type) -> str:
 
 def _checked(key: str, value: object, spec: dataclasses.Field[Any]) -> object:
     """One value, converted without loss to its type and held against its bounds."""
-    kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith(" | None")
+    kind, optional = _kind(spec)
     if value is None and optional:
         return None
     wanted = _TYPES[kind][0]
@@ -281,14 +296,12 @@ def _checked(key: str, value: object, spec: dataclasses.Field[Any]) -> object:
     bounds = spec.metadata
     good = isinstance(value, wanted) and (kind == "bool") == isinstance(value, bool)
     if good and isinstance(value, int | float) and not isinstance(value, bool):
-        good = (
-            math.isfinite(value)
-            and (bounds.get("low") is None or value >= bounds["low"])
-            and (bounds.get("above") is None or value > bounds["above"])
-            and (bounds.get("high") is None or value <= bounds["high"])
-            and (bounds.get("below") is None or value < bounds["below"])
+        good = math.isfinite(value) and all(
+            keeps(value, bounds[name])
+            for name, (_, keeps) in _BOUNDS.items()
+            if bounds[name] is not None
         )
-    if good and bounds.get("choices"):
+    if good and bounds["choices"]:
         good = value in bounds["choices"]
     if not good:
         raise ConfigError(key, value, f"takes {_takes(spec)}")
@@ -297,22 +310,22 @@ def _checked(key: str, value: object, spec: dataclasses.Field[Any]) -> object:
 
 def _takes(spec: dataclasses.Field[Any]) -> str:
     """What a key takes, in words, from its type and bounds."""
-    kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith(" | None")
+    kind, optional = _kind(spec)
     if _part(spec) is not None:
         return "a group of keys"
     bounds = spec.metadata
-    if bounds.get("choices"):
+    if bounds["choices"]:
         words = "one of " + ", ".join(bounds["choices"])
     else:
         words = _TYPES[kind][1]
         limits = [
             f"{sign} {bounds[name]}"
-            for name, sign in (("low", "≥"), ("above", ">"), ("high", "≤"), ("below", "<"))
-            if bounds.get(name) is not None
+            for name, (sign, _) in _BOUNDS.items()
+            if bounds[name] is not None
         ]
         words += " " + " and ".join(limits) if limits else ""
     words += ", or null" if optional and spec.default is dataclasses.MISSING else ""
-    return words + (f" ({bounds['text']})" if bounds.get("text") else "")
+    return f"{words} ({bounds['text']})"
 
 
 def _first_line(error: BaseException) -> str:
@@ -322,11 +335,8 @@ def _first_line(error: BaseException) -> str:
 def known_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:
     """Every dotted key of the schema."""
     for spec in dataclasses.fields(schema):
-        part = _part(spec)
-        if part is None:
-            yield f"{prefix}{spec.name}"
-        else:
-            yield f"{prefix}{spec.name}"
+        yield f"{prefix}{spec.name}"
+        if (part := _part(spec)) is not None:
             yield from known_keys(part, f"{prefix}{spec.name}.")
 
 

@@ -30,7 +30,7 @@ def finish(config: Config, sweep_id: str, parent: tracking.RunLog) -> None:
     from landscape_sweep.report import show, write_report
 
     uri = config.tracking.uri
-    measure_connectivity(tracking.load_sweep(uri, sweep=sweep_id), parent)
+    measure_connectivity(tracking.load_runs(uri, sweep=sweep_id), parent)
     sweep = tracking.load_sweep(uri, sweep=sweep_id)
     files = write_report(sweep, folder(config.outputs, sweep_id) / "report")
     tracking.log_report(uri, parent.run_id, files.folder)
@@ -46,12 +46,12 @@ def pairs(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield str(name), ordered.iloc[[i, j]]
 
 
-def measure_connectivity(sweep: tracking.Sweep, parent: tracking.RunLog) -> None:
+def measure_connectivity(runs: pd.DataFrame, parent: tracking.RunLog) -> None:
     """Loss along the line between every pair of seeds, on the images that all probes saw.
 
     Paths go to the parent; each run gets the mean over the pairs that it is part of.
     """
-    if sweep.runs.empty or "seed" not in sweep.runs:
+    if runs.empty or "seed" not in runs:
         return
     from landscape_sweep.probes import connectivity
     from landscape_sweep.probes.connectivity import has_batch_norm
@@ -59,7 +59,7 @@ def measure_connectivity(sweep: tracking.Sweep, parent: tracking.RunLog) -> None
     store = parent.store
     frames = []
     of_run: dict[str, list[dict[str, float]]] = defaultdict(list)
-    every = list(pairs(sweep.runs))
+    every = list(pairs(runs))
     with Progress("connectivity") as progress:
         for number, (name, two) in enumerate(every):
             ids = [str(i) for i in two["run_id"]]

@@ -94,10 +94,9 @@ def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
 
     network = build(config, data)
     initial_loss, _ = training.evaluate(network, data, data.x_train, data.y_train)
-    fit = fit_network(config, data, network, record)
+    fit, (test_loss, test_accuracy) = fit_network(config, data, network, record)
 
     loss, accuracy = training.evaluate(network, data, data.x_train, data.y_train)
-    test_loss, test_accuracy = training.evaluate(network, data, data.x_test, data.y_test)
     record.metrics(
         {
             "train/loss": loss,
@@ -111,8 +110,6 @@ def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
             "measure/parameters": sum(p.numel() for p in network.parameters()),
         }
     )
-    # The last value of a metric is the result: also where training took no step at all.
-    record.metrics({"test/loss": test_loss, "test/accuracy": test_accuracy}, len(fit.epochs))
     if fit.outcome == "diverged" or not np.isfinite(loss):
         log.info("  diverged after %d steps: nothing to probe", fit.steps)
         return "diverged"
@@ -311,8 +308,8 @@ def total_steps(config: Config, data: Dataset) -> int:
 
 def fit_network(
     config: Config, data: Dataset, network: nn.Module, record: tracking.RunLog
-) -> training.Fit:
-    """Train, logging each epoch as it ends."""
+) -> tuple[training.Fit, tuple[float, float]]:
+    """Train, logging each epoch as it ends; returns the last test loss and accuracy too."""
     steps, began = total_steps(config, data), time.monotonic()
     keys = dataclasses.asdict(config.optimizer)
     schedule = keys.pop("schedule")
@@ -323,18 +320,18 @@ def fit_network(
     generator.manual_seed(derived_seed(config.seed, "augment"))
     transform = datasets.augment(config.data.augment)
 
-    def on_epoch(epoch: training.Epoch) -> None:
+    def test(epoch: int) -> tuple[float, float]:
         loss, accuracy = training.evaluate(network, data, data.x_test, data.y_test)
-        record.metrics(
-            {
-                "fit/loss": epoch.loss,
-                "fit/accuracy": epoch.accuracy,
-                "fit/lr": epoch.lr,
-                "test/loss": loss,
-                "test/accuracy": accuracy,
-            },
-            epoch.number,
-        )
+        record.metrics({"test/loss": loss, "test/accuracy": accuracy}, epoch)
+        return loss, accuracy
+
+    tested: tuple[float, float] | None = None
+
+    def on_epoch(epoch: training.Epoch) -> None:
+        nonlocal tested
+        _, accuracy = tested = test(epoch.number)
+        fitted = {"fit/loss": epoch.loss, "fit/accuracy": epoch.accuracy, "fit/lr": epoch.lr}
+        record.metrics(fitted, epoch.number)
         left = (time.monotonic() - began) * (steps - epoch.step) / epoch.step
         log.info(
             "  epoch %2d  loss %.4f  accuracy %5.1f%%  test %5.1f%%  step %d of %d, %s left",
@@ -343,7 +340,7 @@ def fit_network(
         )
 
     with Progress("training") as progress:
-        return training.train(
+        fit = training.train(
             network,
             data,
             optimizer,
@@ -358,6 +355,7 @@ def fit_network(
             on_epoch=on_epoch,
             on_step=lambda step: progress(step, steps),
         )
+    return fit, tested or test(0)  # no step was asked for: the network at initialisation
 
 
 def save(network: nn.Module, record: tracking.RunLog) -> None:

@@ -37,7 +37,7 @@ OUTCOMES = {  # what a run may come to, and the status that MLflow shows for it
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-_BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits for one log_batch
+_BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits for one log_batch
 
 
 @dataclass(frozen=True)
@@ -264,14 +264,15 @@ def find_parent(store: Store, sweep_id: str) -> str | None:
     return str(runs[0].info.run_id) if runs else None
 
 
-def find_finished(store: Store, sweep_id: str) -> dict[str, str]:
-    """Finished runs of a sweep: ``config.hash`` to run id."""
+def find_finished(store: Store, sweep_id: str) -> set[str]:
+    """``config.hash`` of every finished run of a sweep."""
     runs = _search(store.client, [store.experiment_id], f"tags.`sweep.id` = '{sweep_id}'")
-    return {
-        run.data.tags["config.hash"]: str(run.info.run_id)
-        for run in reversed(runs)  # the newest wins
-        if run.data.tags.get("run.outcome") in ("completed", "diverged")
-    }
+    return {run.data.tags["config.hash"] for run in runs if _finished(run)}
+
+
+def _finished(run: Run) -> bool:
+    """Whether a run ended with a result; a divergence is one."""
+    return OUTCOMES.get(run.data.tags.get("run.outcome", "")) == "FINISHED"
 
 
 def _search(client: MlflowClient, experiments: list[str], where: str) -> list[Run]:
@@ -340,33 +341,19 @@ def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None =
         ConfigError: no such sweep or experiment, listing those there are.
     """
     client = _client(uri)
-    parents = {r.data.tags["sweep.parent"]: r for r in reversed(_parents(client))}
-    if sweep is not None:
-        if sweep not in parents:
-            raise ConfigError("sweep", sweep, "takes one of " + (", ".join(parents) or "none yet"))
-        parent = parents[sweep]
-        found = _search(client, [parent.info.experiment_id], f"tags.`sweep.id` = '{sweep}'")
-        sources, identity, name = [parent], sweep, str(parent.info.run_name)
-    else:
-        experiment = client.get_experiment_by_name(str(experiment_name))
-        if experiment is None:
-            names = ", ".join(e.name for e in client.search_experiments())
-            raise ConfigError("experiment_name", experiment_name, f"takes one of {names}")
-        found = _search(client, [experiment.experiment_id], "tags.`config.hash` != ''")
-        sources = [r for r in parents.values() if r.info.experiment_id == experiment.experiment_id]
-        identity = name = str(experiment_name)
-    runs = _newest_of_each_configuration(found)
+    parents, runs = _found(client, sweep, experiment_name)
+    parent = parents[0] if sweep is not None else None
     return Sweep(
-        id=identity,
-        name=name,
-        command=sources[0].data.tags.get("command", "") if sweep else "",
-        parent_run_id=str(sources[0].info.run_id) if sweep else None,
+        id=str(sweep if parent else experiment_name),
+        name=str(parent.info.run_name if parent else experiment_name),
+        command=parent.data.tags.get("command", "") if parent else "",
+        parent_run_id=str(parent.info.run_id) if parent else None,
         runs=_run_table(runs),
         histories=_histories(client, runs),
         spectra=_gathered(client, runs, SPECTRUM),
         densities=_gathered(client, runs, DENSITY),
         surfaces=_gathered(client, runs, SURFACE),
-        paths=pd.concat([_read(client, r, PATHS) for r in sources] or [pd.DataFrame()]),
+        paths=pd.concat([_read(client, r, PATHS) for r in parents] or [pd.DataFrame()]),
     )
 
 
@@ -380,12 +367,29 @@ def load_runs(
     Raises:
         ConfigError: no such sweep or experiment, listing those there are.
     """
-    return load_sweep(uri, sweep, experiment_name).runs
+    return _run_table(_found(_client(uri), sweep, experiment_name)[1])
 
 
-def _parents(client: MlflowClient) -> list[Run]:
+def _found(
+    client: MlflowClient, sweep: str | None, experiment_name: str | None
+) -> tuple[list[Run], list[Run]]:
+    """Parents, and runs: of one sweep wherever it is, or of an experiment."""
     experiments = [e.experiment_id for e in client.search_experiments()]
-    return _search(client, experiments, "tags.`sweep.parent` != ''")
+    every = reversed(_search(client, experiments, "tags.`sweep.parent` != ''"))
+    parents = {r.data.tags["sweep.parent"]: r for r in every}  # the newest of each sweep
+    if sweep is not None:
+        if sweep not in parents:
+            raise ConfigError("sweep", sweep, "takes one of " + (", ".join(parents) or "none yet"))
+        parent = parents[sweep]
+        runs = _search(client, [parent.info.experiment_id], f"tags.`sweep.id` = '{sweep}'")
+        return [parent], _newest_of_each_configuration(runs)
+    experiment = client.get_experiment_by_name(str(experiment_name))
+    if experiment is None:
+        names = ", ".join(e.name for e in client.search_experiments())
+        raise ConfigError("experiment_name", experiment_name, f"takes one of {names}")
+    runs = _search(client, [experiment.experiment_id], "tags.`config.hash` != ''")
+    here = [r for r in parents.values() if r.info.experiment_id == experiment.experiment_id]
+    return here, _newest_of_each_configuration(runs)
 
 
 def _newest_of_each_configuration(found: Iterable[Run]) -> list[Run]:
@@ -393,11 +397,7 @@ def _newest_of_each_configuration(found: Iterable[Run]) -> list[Run]:
     best: dict[str, Run] = {}
     for run in found:  # newest first
         identity = run.data.tags.get("config.hash", run.info.run_id)
-        finished = run.data.tags.get("run.outcome") in ("completed", "diverged")
-        if identity not in best or (
-            finished
-            and best[identity].data.tags.get("run.outcome") not in ("completed", "diverged")
-        ):
+        if identity not in best or (_finished(run) and not _finished(best[identity])):
             best[identity] = run
     return sorted(best.values(), key=lambda r: int(r.data.tags.get("sweep.number", "0")))
 

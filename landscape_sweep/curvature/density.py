@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape_sweep.curvature.lanczos import Floats, LanczosDecomposition, Progress
-from landscape_sweep.curvature.operators import LinearOperator, random_vector
+from landscape_sweep.curvature.operators import LinearOperator, random_vector, without
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Complement:
 
     def project(self, vector: Tensor) -> Tensor:
         """Pv, (p,)."""
-        return vector - (self.vectors @ vector) @ self.vectors
+        return without(vector, self.vectors)
 
     def matvec(self, vector: Tensor) -> Tensor:
         """PAPv, (p,)."""

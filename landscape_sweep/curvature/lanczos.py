@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_sweep.curvature.memory import free_bytes
-from landscape_sweep.curvature.operators import LinearOperator, check_vector, random_vector
+from landscape_sweep.curvature.operators import LinearOperator, check_vector, random_vector, without
 
 Which = Literal["LA", "SA", "LM", "BE"]
 """As in ARPACK: largest or smallest algebraic, largest magnitude, both ends."""
@@ -326,8 +326,7 @@ class LanczosDecomposition:
         self._next = self._next / self._next.norm()
 
     def _orthogonal(self, vector: Tensor) -> Tensor:
-        basis = self.basis
-        return vector - (basis @ vector) @ basis
+        return without(vector, self.basis)
 
     def _grow(self) -> None:
         if self._size < len(self._rows):

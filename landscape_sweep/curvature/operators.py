@@ -49,6 +49,11 @@ def check_vector(operator: LinearOperator, vector: Tensor, name: str = "vector")
     return vector
 
 
+def without(vector: Tensor, rows: Tensor) -> Tensor:
+    """(I − RᵀR) v, (p,): ``vector`` less its part in the span of orthonormal ``rows``, (k, p)."""
+    return vector - (rows @ vector) @ rows
+
+
 def random_vector(operator: LinearOperator, generator: torch.Generator) -> Tensor:
     """Gaussian entries, (p,), drawn on the CPU so that every device gets the same vector."""
     vector = torch.randn(operator.size, generator=generator, dtype=torch.float64)

@@ -13,7 +13,7 @@ from landscape_sweep.curvature.exact_trace import exact_gauss_newton_trace
 from landscape_sweep.curvature.gauss_newton import GaussNewtonOperator
 from landscape_sweep.curvature.hessian import HessianOperator
 from landscape_sweep.curvature.lanczos import LanczosDecomposition, Progress
-from landscape_sweep.curvature.operators import LinearOperator
+from landscape_sweep.curvature.operators import LinearOperator, without
 from landscape_sweep.curvature.piecewise import obstacle
 
 _FEWEST_PROBES = 10  # below this a standard error is too uncertain to stop by
@@ -120,7 +120,9 @@ def _hutchinson(
     count, mean, squares = 0, 0.0, 0.0  # Welford's running moments
     error, reached = math.inf, False
     for count in range(1, max_products + 1):
-        z = _without(_random_signs(operator, generator), basis)
+        z = _random_signs(operator, generator)
+        if basis is not None:
+            z = without(z, basis)
         sample = float(torch.dot(z.double(), operator.matvec(z).double()))
         before = sample - mean
         mean += before / count
@@ -140,7 +142,3 @@ def _hutchinson(
 def _random_signs(operator: LinearOperator, generator: torch.Generator) -> Tensor:
     bits = torch.randint(0, 2, (operator.size,), generator=generator, dtype=torch.int8)
     return (2 * bits - 1).to(device=operator.device, dtype=operator.dtype)
-
-
-def _without(vector: Tensor, basis: Tensor | None) -> Tensor:
-    return vector if basis is None else vector - (basis @ vector) @ basis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import PALETTE, legend_below, panels
+from landscape_sweep.figures.style import legend_below, look, panels
 
 MODES = {"naive": ("-", "as it is"), "reset": ("--", "BatchNorm re-estimated")}
 
@@ -28,7 +28,7 @@ def barriers(paths: pd.DataFrame) -> Figure:
                 path["alpha"],
                 scale * path[what],
                 line,
-                color=PALETTE[names.index(label) % len(PALETTE)],
+                color=look(label, names)[0],
                 label=label if (pair, mode) in named else None,
             )
     loss.set(xlabel="α from one seed to the other", ylabel="cross-entropy", title="Loss")

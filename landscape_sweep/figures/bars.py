@@ -21,7 +21,7 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
     metrics = [metric for metric in METRICS if metric in runs]
     height = 1.2 + 0.28 * runs["label"].nunique()
     figure, every = panels(len(metrics), width=4.6, height=max(height, 2.4), columns=2)
-    models = list(runs["model.name"].unique())
+    models = sorted(runs["model.name"].unique())
     colours = {
         label: look(model, models)[0]
         for label, model in zip(runs["label"], runs["model.name"], strict=True)

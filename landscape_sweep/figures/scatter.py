@@ -21,7 +21,7 @@ def geometry_against_generalisation(runs: pd.DataFrame) -> Figure:
     """One point a run; colour and marker tell the architecture; ρ is Spearman's, within each."""
     pairs = [(x, y) for y in OUTCOMES if y in runs for x in GEOMETRY if x in runs]
     figure, every = panels(len(pairs), height=3.0)
-    models = list(runs["model.name"].unique())
+    models = sorted(runs["model.name"].unique())
     for axes, (x, y) in zip(every, pairs, strict=True):
         for model, group in runs.groupby("model.name"):
             points = group[[x, y]].dropna()
@@ -49,7 +49,7 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
     """Trace and λmax against η/B on logarithmic axes, with the slope within each architecture."""
     metrics = [m for m in ("hessian/trace", "hessian/lambda_max") if m in runs]
     figure, every = panels(len(metrics), width=4.2, height=3.4, columns=2)
-    models = list(runs["model.name"].unique())
+    models = sorted(runs["model.name"].unique())
     noise = (runs["optimizer.lr"] / runs["batch_size"]).rename("noise")
     for axes, metric in zip(every, metrics, strict=True):
         for model, group in runs.groupby("model.name"):

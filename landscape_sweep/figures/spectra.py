@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import MARKERS, PALETTE, legend_below, panels, whole_x
+from landscape_sweep.figures.style import legend_below, look, panels, whole_x
 
 
 def hessian_spectra(spectra: pd.DataFrame, labels: pd.Series) -> Figure:
@@ -18,8 +18,7 @@ def hessian_spectra(spectra: pd.DataFrame, labels: pd.Series) -> Figure:
     figure, (axes,) = panels(1, width=6.4, height=4.4)
     names = list(dict.fromkeys(labels))
     for run_id, run in spectra.groupby("run_id", sort=False):
-        place = names.index(labels[run_id])
-        colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+        colour, marker = look(labels[run_id], names)
         axes.plot(run["rank"], run["eigenvalue"], color=colour, linewidth=0.8)
         for converged, face in ((True, colour), (False, "white")):
             part = run[run["converged"].astype(bool) == converged]

@@ -20,8 +20,8 @@ mpl.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.25, "sav
 
 
 def look(name: str, names: Sequence[str]) -> tuple[str, str]:
-    """Colour and marker of one name among ``names``, the same in every figure of a sweep."""
-    place = sorted(names).index(name)
+    """Colour and marker of one name by its place among ``names``."""
+    place = names.index(name)
     return PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
 
 

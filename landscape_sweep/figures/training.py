@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import MARKERS, PALETTE, legend_below, panels, whole_x
+from landscape_sweep.figures.style import legend_below, look, panels, whole_x
 
 
 def training_dynamics(histories: pd.DataFrame, labels: pd.Series) -> Figure:
@@ -19,8 +19,7 @@ def training_dynamics(histories: pd.DataFrame, labels: pd.Series) -> Figure:
     names = list(dict.fromkeys(labels))
     for run_id, run in histories.groupby("run_id", sort=False):
         name = labels[run_id]
-        place = names.index(name)
-        colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+        colour, marker = look(name, names)
         for axes, what, scale in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
             for prefix, line in (("fit", "--"), ("test", "-")):
                 curve = run[run["metric"] == f"{prefix}/{what}"].sort_values("step")

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 from landscape_sweep.probes.measurement import (
     Batches,
     Loss,
+    Measurement,
     Progress,
     loss_and_accuracy,
     silent,
@@ -22,7 +23,7 @@ from landscape_sweep.probes.measurement import (
 
 
 @dataclass(frozen=True)
-class Path:
+class Path(Measurement):
     """Loss and accuracy along θ(α) = (1 − α)θ1 + αθ2.
 
     Attributes:
@@ -60,10 +61,6 @@ class Path:
             f"connectivity/{self.mode}/excess": self.excess,
             f"connectivity/{self.mode}/accuracy_drop": self.accuracy_drop,
         }
-
-    def series(self) -> dict[str, Sequence[float]]:
-        """None."""
-        return {}
 
     def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
         """``connectivity/paths.csv``: one row a point."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from landscape_sweep.curvature import GradientCovariance
-from landscape_sweep.probes.measurement import Batches, Loss, Progress, silent
+from landscape_sweep.probes.measurement import Batches, Loss, Measurement, Progress, silent
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(Measurement):
     """tr Σ, its standard error, and B_simple = tr Σ / ‖G‖² (McCandlish et al. 2018)."""
 
     trace: float
@@ -26,14 +25,6 @@ class Noise:
             "noise/trace_se": self.standard_error,
             "noise/scale": self.scale,
         }
-
-    def series(self) -> dict[str, Sequence[float]]:
-        """None."""
-        return {}
-
-    def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
-        """None."""
-        return {}
 
 
 def gradient_noise(

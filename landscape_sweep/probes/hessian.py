@@ -20,11 +20,11 @@ from landscape_sweep.curvature import (
     hessian_trace,
     spectral_density,
 )
-from landscape_sweep.probes.measurement import Batches, Loss, Progress, silent
+from landscape_sweep.probes.measurement import Batches, Loss, Measurement, Progress, silent
 
 
 @dataclass(frozen=True)
-class Hessian:
+class Hessian(Measurement):
     """What is known of a Hessian's spectrum.
 
     Attributes:
@@ -143,7 +143,7 @@ def hessian(
             decomposition=run if product == "exact" else None,
         ),
         density=spectral_density(operator, density, seed, decomposition=run) if density else None,
-        product_error=0.0 if product == "exact" else operator.measured_error(seed=seed),
+        product_error=operator.measured_error(seed=seed),
     )
 
 

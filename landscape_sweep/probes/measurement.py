@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,20 +23,20 @@ def silent(done: int, total: int) -> None:
     """Report nothing."""
 
 
-class Measurement(Protocol):
+class Measurement(ABC):
     """What a probe found, in the names that MLflow shows."""
 
+    @abstractmethod
     def metrics(self) -> dict[str, float]:
         """Single values by metric name."""
-        ...
 
     def series(self) -> dict[str, Sequence[float]]:
         """Ranked values by metric name; the first has step 1."""
-        ...
+        return {}
 
     def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
         """Columns by the path of a CSV file."""
-        ...
+        return {}
 
 
 @torch.no_grad()

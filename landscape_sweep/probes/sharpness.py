@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from landscape_sweep.probes.measurement import (
     Batches,
     Loss,
+    Measurement,
     Progress,
     loss_and_accuracy,
     silent,
@@ -20,7 +20,7 @@ from landscape_sweep.probes.measurement import (
 
 
 @dataclass(frozen=True)
-class Sharpness:
+class Sharpness(Measurement):
     """S_rho and what its first order alone would give.
 
     Attributes:
@@ -45,14 +45,6 @@ class Sharpness:
             "sharpness/first_order": self.first_order,
             "sharpness/gradient_norm": self.gradient_norm,
         }
-
-    def series(self) -> dict[str, Sequence[float]]:
-        """None."""
-        return {}
-
-    def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
-        """None."""
-        return {}
 
 
 def sharpness(

@@ -14,6 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from landscape_sweep.probes.measurement import (
     Batches,
     Loss,
+    Measurement,
     Progress,
     loss_and_accuracy,
     silent,
@@ -21,7 +22,7 @@ from landscape_sweep.probes.measurement import (
 
 
 @dataclass(frozen=True)
-class Surface:
+class Surface(Measurement):
     """L(θ + α d1 + β d2) on a square grid.
 
     Attributes:
@@ -44,10 +45,6 @@ class Surface:
             "surface/mean_rise": float(np.mean(self.loss - centre)),
             "surface/max_rise": float(np.max(self.loss - centre)),
         }
-
-    def series(self) -> dict[str, Sequence[float]]:
-        """None."""
-        return {}
 
     def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
         """``surface/surface.csv``: one row a grid point."""

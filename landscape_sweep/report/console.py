@@ -6,7 +6,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from landscape_sweep.report.tables import readable
+from landscape_sweep.report.tables import readable, readable_correlations
 from landscape_sweep.report.write import ReportFiles
 from landscape_sweep.tracking import Sweep
 
@@ -31,17 +31,12 @@ def show(sweep: Sweep, files: ReportFiles) -> None:
         order = strongest["spearman"].abs().sort_values(ascending=False).index[:STRONGEST]
         if len(order):
             title = f"Strongest of {len(strongest)} correlations (interval: 95%, by configuration)"
-            console.print(_table(title, _texts(strongest.loc[order])))
+            console.print(
+                _table(title, readable_correlations(strongest.loc[order]).drop(columns="simpson"))
+            )
     for line in files.left_out:
         console.print(line, markup=False)
     console.print(f"report: {files.page}", markup=False, soft_wrap=True)
-
-
-def _texts(table: pd.DataFrame) -> pd.DataFrame:
-    numbers = ["pearson", "spearman", "low", "high"]
-    shown = table.drop(columns="simpson").copy()
-    shown[numbers] = shown[numbers].map(lambda v: f"{v:+.2f}" if v == v else "–")
-    return shown.astype(str)
 
 
 def _table(title: str, frame: pd.DataFrame) -> Table:

@@ -29,6 +29,14 @@ def readable(runs: pd.DataFrame) -> pd.DataFrame:
     return table.map(_short).rename(columns=COLUMNS)
 
 
+def readable_correlations(found: pd.DataFrame) -> pd.DataFrame:
+    """The table of ``statistics.correlations`` with signed short texts; a dash where unknown."""
+    table = found.copy()
+    for column in ("pearson", "spearman", "low", "high"):
+        table[column] = table[column].map(lambda v: f"{v:+.2f}" if v == v else "–")
+    return table
+
+
 def _short(value: object) -> str:
     if isinstance(value, str):
         return value

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from landscape_sweep import figures
-from landscape_sweep.report.tables import readable
+from landscape_sweep.report.tables import readable, readable_correlations
 from landscape_sweep.statistics import correlations
 from landscape_sweep.tracking import Sweep
 
@@ -153,9 +153,6 @@ def _page(
     runs = sweep.runs
     environment = Environment(loader=PackageLoader("landscape_sweep.report", ""), autoescape=True)
     loaded = runs["data.loaded"].dropna().unique().tolist() if "data.loaded" in runs else []
-    told = found.copy()
-    for column in ("pearson", "spearman", "low", "high"):
-        told[column] = told[column].map(lambda v: f"{v:+.2f}" if v == v else "–")
     return environment.get_template("page.html.j2").render(
         sweep=sweep,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -165,7 +162,7 @@ def _page(
         commands=runs[["name", "outcome", "reason", "command"]].to_dict("records")
         if len(runs)
         else [],
-        correlations=told,
+        correlations=readable_correlations(found),
         figures=shown,
         left_out=left_out,
         surfaces=_surface_data(sweep),

@@ -65,7 +65,7 @@ def sweep(
     first = cells[0].config
     sweep_id = schema.digest(" ".join(sorted({cell.identity for cell in cells})))
     store = tracking.connect(first.tracking.uri, first.tracking.experiment_name, first.outputs)
-    done = tracking.find_finished(store, sweep_id) if first.resume else {}
+    done = tracking.find_finished(store, sweep_id) if first.resume else set()
     missing = [cell for cell in cells if cell.identity not in done]
     parent = _open_parent(store, sweep_id, arguments, cells)
     with open_dict(hydra_config):
