@@ -306,6 +306,8 @@ class Sweep:
         surfaces: ``run_id, alpha, beta, loss, accuracy``; alpha and beta are distances in
             parameter space.
         paths: ``pair, label, run_a, run_b, mode, alpha, loss, accuracy``.
+        algorithm_1: ``run_id, rank, eigenvalue, algorithm_1``: certified eigenvalues beside those
+            of the framework's algorithm 1 as written.
     """
 
     id: str
@@ -318,11 +320,13 @@ class Sweep:
     densities: pd.DataFrame
     surfaces: pd.DataFrame
     paths: pd.DataFrame
+    algorithm_1: pd.DataFrame
 
 
 HISTORIES = ("fit/loss", "fit/accuracy", "fit/lr", "test/loss", "test/accuracy")
 SPECTRUM = "hessian/eigenvalues.csv"
 DENSITY = "hessian/density.csv"
+ALGORITHM_1 = "hessian/algorithm_1.csv"
 SURFACE = "surface/surface.csv"
 PATHS = "connectivity/paths.csv"
 WEIGHTS = "weights/final.safetensors"
@@ -354,6 +358,7 @@ def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None =
         densities=_gathered(client, runs, DENSITY),
         surfaces=_gathered(client, runs, SURFACE),
         paths=pd.concat([_read(client, r, PATHS) for r in parents] or [pd.DataFrame()]),
+        algorithm_1=_gathered(client, runs, ALGORITHM_1),
     )
 
 

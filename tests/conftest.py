@@ -1,4 +1,4 @@
-"""What tests of the whole path share: the command line, called in this process."""
+"""What tests share: the command line, called in this process, and a synthetic sweep."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from synthetic_sweep import synthetic_sweep
+
+from landscape_sweep.tracking import Sweep
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,9 @@ def command(
     yield call
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def sweep() -> Sweep:
+    """12 completed runs, one that diverged and one that failed."""
+    return synthetic_sweep()

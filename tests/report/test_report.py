@@ -88,7 +88,7 @@ def test_a_fallback_data_set_is_said_loudly(light: Sweep, tmp_path: Path) -> Non
     assert "fallback" not in write_report(light, tmp_path).page.read_text()
 
 
-EMPTY = ("histories", "spectra", "densities", "surfaces", "paths")
+EMPTY = ("histories", "spectra", "densities", "surfaces", "paths", "algorithm_1")
 
 
 @pytest.mark.parametrize("columns", [[], ["run_id"]])
