@@ -1,11 +1,241 @@
-"""Correlations across runs, with intervals that respect which runs belong together."""
+"""Estimates across runs, with intervals that respect which runs belong together.
+
+The unit is the configuration (a cell of hyper-parameters), seen through the mean of its seeds:
+runs that differ only in seed are not independent.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+Floats = NDArray[np.float64]
+Scale = Literal["identity", "log", "fisher"]
+
+LEVEL = 0.95
+MOST_GROUPS = 200
+"""Groups of configurations that a jackknife leaves out one at a time."""
+
+
+class Estimated(Protocol):
+    """A number with confidence intervals."""
+
+    @property
+    def value(self) -> float:
+        """The estimate."""
+        ...
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Two-sided confidence interval."""
+        ...
+
+    def alpha(self, bound: float) -> float:
+        """The α whose 1 − α interval just reaches ``bound``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with Student's t on a scale where it is nearly normal.
+
+    Attributes:
+        value: the estimate.
+        se: its standard error, on ``scale``.
+        df: degrees of freedom.
+        scale: ``identity``; ``log`` for ratios; ``fisher`` (artanh) for correlations.
+    """
+
+    value: float
+    se: float
+    df: float
+    scale: Scale = "identity"
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Two-sided confidence interval."""
+        half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.se
+        middle = _onto(self.value, self.scale)
+        return _back(middle - half, self.scale), _back(middle + half, self.scale)
+
+    def alpha(self, bound: float) -> float:
+        """The α whose 1 − α interval just reaches ``bound``."""
+        distance = abs(_onto(bound, self.scale) - _onto(self.value, self.scale))
+        if self.se == 0:
+            return float(distance == 0)
+        return float(2 * stats.t.sf(distance / self.se, self.df))
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """``hits`` of ``trials`` with exact intervals (Clopper & Pearson 1934)."""
+
+    hits: int
+    trials: int
+
+    @property
+    def value(self) -> float:
+        """The observed share."""
+        return self.hits / self.trials
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Two-sided confidence interval."""
+        found = stats.binomtest(self.hits, self.trials).proportion_ci(level, method="exact")
+        return float(found.low), float(found.high)
+
+    def alpha(self, bound: float) -> float:
+        """The α whose 1 − α interval just reaches ``bound``."""
+        if not 0 < bound < 1:
+            return 0.0  # no interval of a share goes beyond
+        if bound < self.value:
+            return min(1.0, 2 * float(stats.binom.sf(self.hits - 1, self.trials, bound)))
+        return min(1.0, 2 * float(stats.binom.cdf(self.hits, self.trials, bound)))
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A number that was computed, not sampled."""
+
+    value: float
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Both ends are the value."""
+        return self.value, self.value
+
+    def alpha(self, bound: float) -> float:
+        """1 at the value, else 0."""
+        return float(bound == self.value)
+
+
+def _onto(value: float, scale: Scale) -> float:
+    """From the value's own scale to the one where it is nearly normal."""
+    if scale == "log":
+        return math.log(value) if value > 0 else -math.inf
+    if scale == "fisher":
+        return math.atanh(value) if abs(value) < 1 else math.copysign(math.inf, value)
+    return value
+
+
+def _back(value: float, scale: Scale) -> float:
+    if scale == "log":
+        return math.exp(value) if value < 700 else math.inf
+    return math.tanh(value) if scale == "fisher" else value
+
+
+# ---------------------------------------------------------------- intervals
+
+
+def mean(values: ArrayLike, scale: Scale = "identity") -> Estimate:
+    """Mean over configurations with Student's t; geometric mean for ``log``.
+
+    Args:
+        values: (configs,) one value a configuration; at least two.
+    """
+    v = np.asarray(values, float)
+    v = np.log(v) if scale == "log" else v
+    return Estimate(_back(float(v.mean()), scale), float(stats.sem(v)), len(v) - 1, scale)
+
+
+def jackknife(
+    statistic: Callable[..., float],
+    *columns: Floats,
+    clusters: NDArray[np.integer] | None = None,
+    controls: int = 0,
+    scale: Scale = "fisher",
+) -> Estimate:
+    """Leave out one cluster at a time; Student's t with clusters − 1 − controls degrees.
+
+    Args:
+        statistic: of ``columns``, each (rows, …), to a number.
+        clusters: (rows,) which rows belong together; by default every row is its own.
+        controls: quantities that ``statistic`` has adjusted for.
+        scale: where the estimate is nearly normal.
+
+    More than 200 clusters are left out in 200 groups, which costs less and tells the same.
+    """
+    rows = len(columns[0])
+    codes = np.arange(rows) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    groups = min(int(codes.max()) + 1, MOST_GROUPS)
+    codes = codes % groups
+    value = statistic(*columns)
+    without = np.array([statistic(*(c[codes != k] for c in columns)) for k in range(groups)])
+    edge = 1 - 1e-6  # a perfect correlation has no finite artanh
+    on = np.clip(np.append(without, value), -edge, edge) if scale == "fisher" else without
+    if scale == "fisher":
+        on = np.arctanh(on[:-1])
+    elif scale == "log":
+        on = np.log(on)
+    on = on[np.isfinite(on)]  # without one cluster nothing may vary: no value
+    spread = float(np.sqrt((groups - 1) * np.mean((on - on.mean()) ** 2))) if len(on) else np.nan
+    return Estimate(value, spread, max(groups - 1 - controls, 1), scale)
+
+
+# ---------------------------------------------------------------- association
+
+
+def pearson(x: Floats, y: Floats) -> float:
+    """Pearson's r; NaN for a constant."""
+    x, y = x - x.mean(), y - y.mean()
+    scale = math.sqrt(float((x @ x) * (y @ y)))
+    return float(x @ y) / scale if scale > 1e-12 * len(x) else math.nan
+
+
+def spearman(x: Floats, y: Floats) -> float:
+    """Spearman's ρ; NaN for a constant."""
+    return pearson(stats.rankdata(x), stats.rankdata(y))
+
+
+def kendall(x: Floats, y: Floats) -> float:
+    """Kendall's τ_b; NaN for a constant."""
+    return float(stats.kendalltau(x, y).statistic)
+
+
+def partial_spearman(x: Floats, y: Floats, controls: Floats) -> float:
+    """Spearman's ρ of what ``controls`` (rows, k) leave of the ranks of x and y."""
+    ranks = np.column_stack([np.ones(len(x)), *(stats.rankdata(c) for c in controls.T)])
+    pair = np.column_stack([stats.rankdata(x), stats.rankdata(y)])
+    left = pair - ranks @ np.linalg.lstsq(ranks, pair, rcond=None)[0]
+    if (np.ptp(left, axis=0) < 1e-8 * len(x)).any():
+        return math.nan
+    return pearson(left[:, 0], left[:, 1])
+
+
+# ---------------------------------------------------------------- many tests, and how many runs
+
+
+def holm(p: ArrayLike) -> Floats:
+    """p-values adjusted so that any false decision among them has probability α (Holm 1979)."""
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    steps = p[order] * (len(p) - np.arange(len(p)))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def benjamini_hochberg(p: ArrayLike) -> Floats:
+    """p-values adjusted for the share of false ones among the decisions."""
+    adjusted: Floats = stats.false_discovery_control(np.asarray(p, float), method="bh")
+    return adjusted
+
+
+def configs_needed(p: float, configs: int, *, power: float = 0.8) -> float:
+    """Configurations with which a 95% interval would decide, if the estimate is right.
+
+    An interval shrinks with the root of their number: the estimate now lies z(p) standard errors
+    from where it would decide, and it takes z(0.05) for that, and z of ``power`` to make sure.
+    """
+    here = float(stats.norm.isf(p / 2))
+    wanted = float(stats.norm.isf((1 - LEVEL) / 2) + stats.norm.ppf(power))
+    return math.ceil(configs * (wanted / here) ** 2) if here > 1e-6 else math.inf
+
+
+# ---------------------------------------------------------------- every metric with every outcome
 
 GEOMETRY = ("hessian/", "sharpness/", "noise/", "surface/", "connectivity/", "measure/")
 BOOKKEEPING = (
@@ -13,11 +243,8 @@ BOOKKEEPING = (
     *("hessian/eigenvalue", "noise/trace_se"),  # the last value of the former is the last rank
 )
 OUTCOMES = ("test/accuracy", "test/loss", "gap/loss", "gap/accuracy")
-RESAMPLES = 1000
 FEWEST_CONFIGS = 6
-"""Configurations that an interval needs: fewer have too few resamples to tell anything."""
-
-Floats = NDArray[np.float64]
+"""Configurations that an interval needs."""
 
 
 def correlations(runs: pd.DataFrame) -> pd.DataFrame:
@@ -28,10 +255,10 @@ def correlations(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``model metric outcome runs configs pearson spearman low high simpson``: the interval is
-        95%, of Spearman, bootstrapped by configuration (``label``), since runs that differ only
-        in seed are not independent. Coefficients are NaN for fewer than three runs or a
-        constant; so is the interval for fewer than six configurations. ``simpson`` tells where
-        pooling turns the sign that every architecture agrees on.
+        95%, of Spearman. All are over means of configurations (``label``), since runs that
+        differ only in seed are not independent. Coefficients are NaN for fewer than three
+        configurations or a constant; so is the interval for fewer than six. ``simpson`` tells
+        where pooling turns the sign that every architecture agrees on.
     """
     runs = runs[runs["outcome"] == "completed"] if len(runs) else runs
     metrics = [
@@ -73,50 +300,16 @@ def _agree(rho: pd.Series) -> bool:
 
 def _row(group: pd.DataFrame, metric: str, outcome: str) -> dict[str, float]:
     points = group[["label", metric, outcome]].dropna()
+    means = points.groupby("label").mean()
     found = {
         "runs": len(points),
-        "configs": points["label"].nunique(),
+        "configs": len(means),
         **dict.fromkeys(("pearson", "spearman", "low", "high"), np.nan),
     }
-    x, y = points[metric].to_numpy(float), points[outcome].to_numpy(float)
-    if len(points) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(means) < 3:
         return found
-    found["pearson"] = float(stats.pearsonr(x, y).statistic)
-    found["spearman"] = float(stats.spearmanr(x, y).statistic)
-    if found["configs"] >= FEWEST_CONFIGS:
-        clusters = points["label"].astype("category").cat.codes.to_numpy()
-        found["low"], found["high"] = clustered_interval(x, y, clusters)
+    x, y = means[metric].to_numpy(float), means[outcome].to_numpy(float)
+    found["pearson"], found["spearman"] = pearson(x, y), spearman(x, y)
+    if len(means) >= FEWEST_CONFIGS:
+        found["low"], found["high"] = jackknife(spearman, x, y).interval()
     return found
-
-
-def clustered_interval(
-    x: Floats, y: Floats, clusters: NDArray[np.integer], *, seed: int = 0
-) -> tuple[float, float]:
-    """95% percentile interval of Spearman's ρ, whole clusters resampled with replacement."""
-    names, codes = np.unique(clusters, return_inverse=True)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES
-    )
-    weights = drawn[:, codes].astype(float)  # (resamples, runs): how often each run is drawn
-    a, b = _weighted_ranks(x, weights), _weighted_ranks(y, weights)
-    total = weights.sum(1, keepdims=True)
-    a = a - (weights * a).sum(1, keepdims=True) / total
-    b = b - (weights * b).sum(1, keepdims=True) / total
-    scale = np.sqrt((weights * a**2).sum(1) * (weights * b**2).sum(1))
-    # A resample of one cluster over and over may be constant: its ρ is left out.
-    varies = scale > 1e-9
-    if not varies.any():
-        return np.nan, np.nan
-    rho = (weights * a * b).sum(1)[varies] / scale[varies]
-    low, high = np.quantile(rho, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
-    """(resamples, runs) mid-ranks when run i is there ``weights[:, i]`` times, up to a constant."""
-    distinct, place = np.unique(values, return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    starts = np.searchsorted(place[order], np.arange(len(distinct)))
-    count = np.add.reduceat(weights[:, order], starts, axis=1)
-    ranks: Floats = (np.cumsum(count, axis=1) - count / 2)[:, place]
-    return ranks

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from landscape_sweep.statistics import clustered_interval, correlations
+from landscape_sweep.statistics import correlations, jackknife, spearman
 
 
 def table(model: list[str], x: np.ndarray, y: np.ndarray, configs: list[str]) -> pd.DataFrame:
@@ -35,7 +35,8 @@ def runs() -> pd.DataFrame:
 
 def test_coefficients_are_scipys(runs: pd.DataFrame) -> None:
     found = correlations(runs).set_index("model").loc["cnn"]
-    x, y = runs["hessian/trace"], runs["test/loss"]
+    means = runs.groupby("label")[["hessian/trace", "test/loss"]].mean()
+    x, y = means["hessian/trace"], means["test/loss"]
     assert found["pearson"] == pytest.approx(stats.pearsonr(x, y).statistic)
     assert found["spearman"] == pytest.approx(stats.spearmanr(x, y).statistic)
     assert (found["runs"], found["configs"]) == (12, 6)
@@ -61,9 +62,9 @@ def test_too_few_runs_and_constants_are_nan_without_a_warning(runs: pd.DataFrame
     assert still[numbers].isna().all(axis=None)
 
 
-def test_fewer_than_three_configurations_have_no_interval(runs: pd.DataFrame) -> None:
-    found = correlations(runs.head(4)).iloc[0]
-    assert found["configs"] == 2
+def test_three_configurations_have_a_coefficient_and_no_interval(runs: pd.DataFrame) -> None:
+    found = correlations(runs.head(6)).iloc[0]
+    assert found["configs"] == 3
     assert np.isfinite(found["spearman"])
     assert np.isnan(found["low"])
     assert np.isnan(found["high"])
@@ -87,35 +88,20 @@ def test_pooling_that_turns_the_sign_is_flagged() -> None:
     assert not honest["simpson"].any()
 
 
-def test_the_bootstrap_draws_whole_clusters() -> None:
-    """The fast weighted ranks give what resampling the rows one by one gives."""
-    rng = np.random.default_rng(2)
-    clusters = np.repeat(np.arange(6), 3)
-    x, y = np.round(rng.normal(size=18), 1), np.round(rng.normal(size=18), 1)
-    drawn = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), size=1000)
-    rho = []
-    for counts in drawn:
-        rows = np.repeat(np.arange(18), counts[clusters])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.ConstantInputWarning)
-            rho.append(stats.spearmanr(x[rows], y[rows]).statistic)
-    expected = np.nanquantile(rho, [0.025, 0.975])
-    np.testing.assert_allclose(clustered_interval(x, y, clusters), expected, atol=1e-9)
+def test_the_jackknife_of_a_mean_is_the_standard_error() -> None:
+    """For a mean, leaving out one at a time gives s/√n exactly (Efron & Stein 1981)."""
+    x = np.random.default_rng(2).normal(size=17)
+    found = jackknife(lambda v: float(v.mean()), x, scale="identity")
+    assert (found.value, found.se) == (pytest.approx(x.mean()), pytest.approx(stats.sem(x)))
+    assert found.interval() == pytest.approx(
+        stats.t.interval(0.95, 16, loc=x.mean(), scale=stats.sem(x))
+    )
 
 
-def test_the_interval_covers_where_runs_of_a_cluster_are_alike() -> None:
-    """ρ = 0 in truth; five runs a cluster are nearly copies: an interval of runs would not do."""
+def test_the_jackknife_leaves_out_whole_clusters() -> None:
     rng = np.random.default_rng(3)
-    configs, seeds, trials = 20, 5, 100
-    clusters = np.repeat(np.arange(configs), seeds)
-    alone = np.arange(configs * seeds)
-    covered, careless = 0, 0
-    for _ in range(trials):
-        x = rng.normal(size=configs)[clusters] + 0.1 * rng.normal(size=len(clusters))
-        y = rng.normal(size=configs)[clusters] + 0.1 * rng.normal(size=len(clusters))
-        low, high = clustered_interval(x, y, clusters)
-        covered += low <= 0 <= high
-        low, high = clustered_interval(x, y, alone)
-        careless += low <= 0 <= high
-    assert covered >= 86  # 95 expected; a percentile interval of 20 clusters falls a little short
-    assert careless <= 80  # what runs taken for independent would give
+    x, y, clusters = rng.normal(size=12), rng.normal(size=12), np.repeat(np.arange(4), 3)
+    found = jackknife(spearman, x, y, clusters=clusters)
+    z = np.arctanh([stats.spearmanr(x[clusters != k], y[clusters != k])[0] for k in range(4)])
+    assert found.se == pytest.approx(np.sqrt(3 / 4 * ((z - z.mean()) ** 2).sum()))
+    assert found.df == 3

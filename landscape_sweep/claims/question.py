@@ -1,0 +1,225 @@
+"""From a question and a table to a verdict: what every claim does alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from landscape_sweep.claims import table
+from landscape_sweep.claims.verdict import (
+    FEWEST_CONFIGS,
+    FEWEST_SEEDS,
+    Evidence,
+    Form,
+    Region,
+    Verdict,
+    decide,
+    number,
+    shortage,
+)
+from landscape_sweep.statistics import Estimated, configs_needed
+
+MOST_CONFIGS = 10_000
+"""Configurations beyond which no number is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One claim in one form: what is asked of the runs, and where the claim is true.
+
+    Attributes:
+        claim, form, statement, quantity, region, primary: as in ``Verdict``.
+        columns: what a run must have to count.
+        experiment: the protocol in ``conf/experiment`` that answers it.
+        universal: the claim is a bound that every network must keep. Only then are
+            architectures counted together: one that breaks the bound breaks it for all, and a
+            count of violations cannot turn its sign as a pooled correlation can.
+    """
+
+    claim: str
+    form: Form
+    statement: str
+    quantity: str
+    region: Region
+    columns: tuple[str, ...] = ()
+    experiment: str = ""
+    primary: bool = False
+    universal: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a claim's own arithmetic found.
+
+    Attributes:
+        estimate: with its intervals.
+        note: a further sentence for the reason.
+        evidence: points to plot.
+    """
+
+    estimate: Estimated
+    note: str = ""
+    evidence: Evidence | None = None
+
+
+class NotMeasurableError(Exception):
+    """The runs are there but do not vary in what the question is about; the text says how."""
+
+
+def answer(
+    question: Question,
+    runs: pd.DataFrame,
+    measure: Callable[[pd.DataFrame], Measured],
+) -> Iterator[Verdict]:
+    """A verdict for each architecture, or one for all where the question is universal.
+
+    Args:
+        runs: as ``table.prepared`` returns; a selection of them where only some count.
+        measure: takes the completed runs that have every column.
+    """
+    if lacking := table.missing(runs, question.columns):
+        yield _unmeasured(question, runs, lacking)
+        return
+    scopes = [("", runs)] if question.universal else list(runs.groupby(table.ARCHITECTURE))
+    for name, scope in scopes:
+        if not table.missing(scope, question.columns):
+            yield _judged(question, str(name), scope, measure)
+
+
+def computed(
+    question: Question, value: float, note: str, evidence: Evidence | None = None
+) -> Verdict:
+    """The verdict of an analytic case: a number that was computed, held against the region."""
+    verdict = decide((value, value), question.region)
+    where = "which is" if verdict == "SUPPORTED" else "which is not"
+    return dataclasses.replace(
+        _open(question),
+        verdict=verdict,
+        estimate=value,
+        interval=(value, value),
+        reason=f"{note} {_capital(question.quantity)} is {number(value)}, {where} "
+        f"{question.region.words()} as the claim has it.",
+        evidence=evidence,
+        p=0.0,
+    )
+
+
+def _open(question: Question) -> Verdict:
+    """The verdict while nothing is measured."""
+    return Verdict(
+        claim=question.claim,
+        form=question.form,
+        verdict="INCONCLUSIVE",
+        statement=question.statement,
+        quantity=question.quantity,
+        estimate=math.nan,
+        interval=(math.nan, math.nan),
+        region=(question.region.low, question.region.high),
+        configs=0,
+        seeds=0,
+        reason="",
+        primary=question.primary,
+    )
+
+
+def _unmeasured(question: Question, runs: pd.DataFrame, lacking: list[str]) -> Verdict:
+    """The verdict where no run has what is needed, and what to run."""
+    done = len(table.completed(runs))
+    what = " and ".join(lacking)
+    return dataclasses.replace(
+        _open(question),
+        reason=f"None of the {done} completed runs measured {what}."
+        if done
+        else "No run has completed.",
+        settled_by=_plan(question, FEWEST_CONFIGS),
+    )
+
+
+def _judged(
+    question: Question,
+    architecture: str,
+    scope: pd.DataFrame,
+    measure: Callable[[pd.DataFrame], Measured],
+) -> Verdict:
+    """The verdict over one architecture's runs."""
+    rows = table.whole(scope, question.columns)
+    configs, seeds = int(rows[table.CONFIGURATION].nunique()), table.seeds(rows)
+    blank = dataclasses.replace(
+        _open(question),
+        architecture=architecture,
+        configs=configs,
+        seeds=seeds,
+        settled_by=_plan(question, FEWEST_CONFIGS),
+    )
+    if configs < 3:
+        return dataclasses.replace(
+            blank, reason=f"It was measured in {configs} configurations: too few to say anything."
+        )
+    try:
+        found = measure(rows)
+    except NotMeasurableError as why:
+        return dataclasses.replace(blank, reason=f"{_capital(str(why))}.")
+    interval = found.estimate.interval()
+    if math.isnan(found.estimate.value) or any(map(math.isnan, interval)):
+        return dataclasses.replace(
+            blank, reason=f"{_capital(question.quantity)} is undefined: something does not vary."
+        )
+    short = shortage(configs, seeds, table.failed_share(scope, question.columns))
+    alone = decide(interval, question.region)
+    verdict = "INCONCLUSIVE" if short else alone
+    p = p_of_decision(found.estimate, question.region)
+    needed = max(FEWEST_CONFIGS, configs_needed(p, configs))
+    return dataclasses.replace(
+        blank,
+        verdict=verdict,
+        estimate=found.estimate.value,
+        interval=interval,
+        reason=_reason(question, found, blank, alone, short),
+        settled_by=_plan(question, needed) if verdict == "INCONCLUSIVE" else "",
+        evidence=found.evidence,
+        p=p,
+    )
+
+
+def p_of_decision(estimate: Estimated, region: tuple[float, float]) -> float:
+    """The smallest α whose 1 − α interval still lies inside the region, or apart from it."""
+    low, high = region
+    if low <= estimate.value <= high:
+        return max((estimate.alpha(end) for end in region if math.isfinite(end)), default=0.0)
+    return estimate.alpha(low if estimate.value < low else high)
+
+
+def _reason(question: Question, found: Measured, counted: Verdict, alone: str, short: str) -> str:
+    """The verdict's reason, for a reader who has not read the code."""
+    low, high = found.estimate.interval()
+    where = {
+        "SUPPORTED": "all of which is",
+        "REFUTED": "none of which is",
+        "INCONCLUSIVE": "only part of which is",
+    }[alone]
+    text = (
+        f"{_capital(question.quantity)} is {number(found.estimate.value)} (95% interval "
+        f"{number(low)} to {number(high)}, {where} {question.region.words()} as the claim has "
+        f"it), over {counted.configs} configurations of {counted.seeds} seeds."
+    )
+    if short:
+        text += f" No verdict is given: {short}."
+    return f"{text} {found.note}".strip()
+
+
+def _plan(question: Question, configs: float) -> str:
+    """What to run, and how large."""
+    size = (
+        f"{configs:.0f} configurations × {FEWEST_SEEDS} seeds"
+        if configs <= MOST_CONFIGS
+        else f"more than {MOST_CONFIGS} configurations, for it lies at the edge of the claim"
+    )
+    return f"experiment={question.experiment}: {size}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,90 @@
+"""The rule of decision, the corrections for many tests, and what is written."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from landscape_sweep.claims import evaluate, write_claims
+from landscape_sweep.claims.question import p_of_decision
+from landscape_sweep.claims.verdict import Region, decide, shortage
+from landscape_sweep.statistics import Estimate, Proportion
+
+
+@pytest.mark.parametrize(
+    ("interval", "region", "verdict"),
+    [
+        ((0.1, 0.3), (0.0, math.inf), "SUPPORTED"),
+        ((-0.3, -0.1), (0.0, math.inf), "REFUTED"),
+        ((-0.1, 0.1), (0.0, math.inf), "INCONCLUSIVE"),
+        ((-0.85, -0.75), (-0.9, -0.7), "SUPPORTED"),
+        ((-0.95, -0.75), (-0.9, -0.7), "INCONCLUSIVE"),
+        ((-0.99, -0.91), (-0.9, -0.7), "REFUTED"),
+        ((1.0, 1.0), (1.0, 1.0), "SUPPORTED"),
+        ((math.nan, 1.0), (0.0, 1.0), "INCONCLUSIVE"),
+    ],
+)
+def test_the_rule(interval: tuple[float, float], region: tuple[float, float], verdict: str) -> None:
+    assert decide(interval, region) == verdict
+
+
+def test_too_little_data_is_said() -> None:
+    assert "11 configurations" in shortage(11, 5, 0.0)
+    assert "2 seeds" in shortage(12, 2, 0.0)
+    assert "21%" in shortage(12, 3, 0.21)
+    assert shortage(12, 3, 0.2) == ""
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        Estimate(0.3, 0.2, 11),
+        Estimate(-0.5, 0.3, 9, "fisher"),
+        Proportion(2, 40),
+        Proportion(0, 80),
+    ],
+)
+@pytest.mark.parametrize("region", [Region(0, math.inf), Region(-0.2, 0.05), Region(0.4, 1)])
+def test_p_is_the_smallest_alpha_that_decides(
+    estimate: Estimate | Proportion, region: Region
+) -> None:
+    p = p_of_decision(estimate, region)
+    if p > 1e-12:
+        assert decide(estimate.interval(1 - 0.999 * p), region) == "INCONCLUSIVE"
+    assert decide(estimate.interval(1 - max(1.001 * p, 1e-12)), region) != "INCONCLUSIVE"
+
+
+def test_no_runs_are_answered_with_what_to_run() -> None:
+    verdicts = evaluate(pd.DataFrame())
+    measured = [v for v in verdicts if v.form != "analytic"]
+    assert measured
+    for verdict in measured:
+        assert verdict.verdict == "INCONCLUSIVE"
+        assert verdict.reason
+        assert verdict.settled_by.startswith("experiment=")
+
+
+def test_claims_are_written_whole_and_without_nan(tmp_path: Path) -> None:
+    write_claims(evaluate(pd.DataFrame({"outcome": ["completed"]})), tmp_path / "claims.json")
+
+    def refuse(constant: str) -> float:
+        raise AssertionError(constant)
+
+    read = json.loads((tmp_path / "claims.json").read_text(), parse_constant=refuse)
+    assert {
+        "claim",
+        "form",
+        "verdict",
+        "estimate",
+        "interval",
+        "configs",
+        "seeds",
+        "reason",
+    } <= set(read[0])
+    assert [file.name for file in tmp_path.iterdir()] == ["claims.json"]
+    assert np.all([v["estimate"] is None for v in read if v["form"] != "analytic"])
