@@ -113,6 +113,9 @@ class Hessian:
     )
     trace_error: float = _key("relative standard error of an estimated trace", above=0, below=1)
     density: int = _key("start vectors of the spectral density; 0 leaves it out", low=0)
+    algorithm_1: bool = _key(
+        "also run the paper's algorithm 1 as written, to see how far it is off"
+    )
 
 
 @dataclass(kw_only=True)
@@ -139,7 +142,9 @@ class Connectivity:
 
 @dataclass(kw_only=True)
 class GradientNoise:
-    """tr Sigma of per-sample gradients and the noise scale."""
+    """tr Sigma of per-sample gradients, the noise scale, top eigenvalues of Sigma."""
+
+    k: int = _key("top eigenvalues of Sigma; 0 leaves them out", low=0)
 
 
 @dataclass(kw_only=True)

@@ -403,6 +403,9 @@ def probe(config: Config, data: Dataset, network: nn.Module, record: tracking.Ru
                 network, F.cross_entropy, batches, **keys, progress=progress
             )
         log_measurement(measured, record)
+        if notes := measured.notes():
+            log.info("  %s: %s", name, "; ".join(notes))
+            record.tags({f"{name}.notes": "; ".join(notes)})
         found |= measured.metrics()
         log.info("  %s: %s", name, duration(time.monotonic() - began))
     if config.probe.sharpness and "hessian/lambda_max" in found:

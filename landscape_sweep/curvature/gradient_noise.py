@@ -26,6 +26,8 @@ class GradientNoise:
         squared_norm: ‖ḡ‖² − tr Σ / n, unbiased for the population's ‖G‖²; may be negative.
         scale: the simple noise scale tr Σ / ‖G‖² (McCandlish and others, *An empirical model of
             large-batch training*, 2018), in samples; inf where the denominator isn't positive.
+        scale_standard_error: of ``scale``, by the jackknife over samples; inf where leaving one
+            sample out leaves no positive denominator.
         samples: n.
     """
 
@@ -34,6 +36,7 @@ class GradientNoise:
     mean_squared_norm: float
     squared_norm: float
     scale: float
+    scale_standard_error: float
     samples: int
 
 
@@ -66,6 +69,7 @@ class GradientCovariance(ModelOperator):
             mean_squared_norm=squared,
             squared_norm=unbiased,
             scale=trace / unbiased if unbiased > 0 else math.inf,
+            scale_standard_error=_jackknife_of_scale(norms, along, squared),
             samples=n,
         )
 
@@ -126,6 +130,28 @@ class GradientCovariance(ModelOperator):
             )
             along.append(slopes.double())
         return torch.cat(norms), torch.cat(along)
+
+
+def _jackknife_of_scale(norms: Tensor, along: Tensor, squared: float) -> float:
+    """Standard error of tr Σ / ‖G‖² from its n values with one sample left out (Efron, 1982).
+
+    Exact and free: with g_i out, ‖ḡ‖² becomes (n²‖ḡ‖² − 2n g_i·ḡ + ‖g_i‖²) / (n−1)².
+
+    Args:
+        norms: (n,) ‖g_i‖².
+        along: (n,) g_i·ḡ.
+        squared: ‖ḡ‖².
+    """
+    n = len(norms)
+    if n < 3:
+        return math.inf
+    mean_squares = (n**2 * squared - 2 * n * along + norms) / (n - 1) ** 2
+    traces = (norms.sum() - norms - (n - 1) * mean_squares) / (n - 2)
+    unbiased = mean_squares - traces / (n - 1)
+    if not bool((unbiased > 0).all()):
+        return math.inf
+    scales = traces / unbiased
+    return float(((n - 1) / n * (scales - scales.mean()).square().sum()).sqrt())
 
 
 @dataclass(frozen=True)

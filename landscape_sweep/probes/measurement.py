@@ -38,6 +38,10 @@ class Measurement(ABC):
         """Columns by the path of a CSV file."""
         return {}
 
+    def notes(self) -> list[str]:
+        """What a reader of the numbers has to know: logged, and kept as a tag of the run."""
+        return []
+
 
 @torch.no_grad()
 def loss_and_accuracy(model: nn.Module, loss: Loss, batches: Batches) -> tuple[float, float]:

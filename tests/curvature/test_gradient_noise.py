@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from landscape_sweep.curvature import BatchNormWarning, GradientCovariance, lanczos, two_batch_noise
+from landscape_sweep.curvature.gradient_noise import _jackknife_of_scale
 
 
 @pytest.mark.parametrize("loss", ["ce", "mse"])
@@ -42,6 +43,27 @@ def test_scale(case):
     noise = GradientCovariance(model, F.cross_entropy, [(x, torch.zeros(40).long())]).noise()
     assert noise.squared_norm > 0
     assert noise.scale == pytest.approx(noise.trace / noise.squared_norm)
+
+
+def test_jackknife_of_the_scale_is_that_of_leaving_samples_out_one_by_one(case):
+    c = case("conv")
+    g = c.sample_gradients() + 3 * c.sample_gradients().mean(0)  # a clear mean gradient
+
+    def scale(rows: torch.Tensor) -> float:
+        trace = float(torch.cov(rows.T).trace())
+        return trace / (float(rows.mean(0).square().sum()) - trace / len(rows))
+
+    left_out = torch.tensor([scale(torch.cat([g[:i], g[i + 1 :]])) for i in range(len(g))])
+    n = len(g)
+    expected = math.sqrt((n - 1) ** 2 / n * float(left_out.double().var()))
+    mean = g.mean(0)
+    found = _jackknife_of_scale(g.square().sum(1), g @ mean, float(mean @ mean))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_jackknife_says_when_the_denominator_is_not_positive():
+    g = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+    assert _jackknife_of_scale(g.square().sum(1), g @ g.mean(0), 0.0) == math.inf
 
 
 def test_two_batch_estimator_is_unbiased_over_partitions(case):

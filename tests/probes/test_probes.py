@@ -259,6 +259,51 @@ def test_hessian_says_how_wrong_finite_differences_are(batches: Batches) -> None
     found = hessian(model, cross_entropy, batches, k=1, tol=1e-3, product="finite_difference")
     assert 0 < found.product_error < 1e-2
     assert found.top.eigenvalues[0] == pytest.approx(largest, rel=1e-2)
+    # Residuals of another matrix certify nothing of this one.
+    assert "hessian/negative_count" not in found.metrics()
+    assert "hessian/condition_number" not in found.metrics()
+    assert any("finite differences are off by" in note for note in found.notes())
+
+
+def test_hessian_tells_what_is_not_certain(batches: Batches) -> None:
+    short = hessian(net(), cross_entropy, batches, k=5, iterations=6, tol=1e-9)
+    assert "hessian/condition_number" not in short.metrics()
+    assert "0 of 5 eigenvalues converged" in short.notes()
+    assert any("λmin has not converged" in note for note in short.notes())
+    long = hessian(net(), cross_entropy, batches, k=5, iterations=43)
+    assert any("is negative" in note for note in long.notes())
+
+
+def test_hessian_shows_how_far_algorithm_1_is_off(batches: Batches) -> None:
+    """Five steps find the largest value roughly and the fifth not at all."""
+    model = net()
+    true = torch.linalg.eigvalsh(dense_hessian(model, batches)).flip(0).numpy()[:5]
+    found = hessian(model, cross_entropy, batches, k=5, tol=1e-6, iterations=43, algorithm_1=True)
+    assert found.algorithm_1 is not None
+    error = np.abs(found.algorithm_1 / true - 1).max()
+    assert found.metrics()["hessian/algorithm_1_error"] == pytest.approx(error, rel=1e-3)
+    assert error > 0.1
+    table = found.tables()["hessian/algorithm_1.csv"]
+    np.testing.assert_allclose(table["eigenvalue"], true, rtol=1e-6)
+    assert any("algorithm 1 as written is off by" in note for note in found.notes())
+
+
+def test_one_lanczos_run_gives_the_density_too(batches: Batches) -> None:
+    """Its first moment is tr H / p, as far as one start vector tells; outliers are eigenvalues."""
+    model = net()
+    true = torch.linalg.eigvalsh(dense_hessian(model, batches)).numpy()
+    without = hessian(model, cross_entropy, batches, k=5)
+    found = hessian(model, cross_entropy, batches, k=5, density=1)
+    assert found.top.matvecs == without.top.matvecs
+    assert found.density is not None
+    table = {
+        name: np.array(column) for name, column in found.tables()["hessian/density.csv"].items()
+    }
+    assert table["weight"].sum() == pytest.approx(1)
+    outliers = table["node"][table["outlier"].astype(bool)]
+    assert len(outliers) > 0
+    nearest = np.abs(outliers[:, None] - true).min(axis=1)
+    assert (nearest <= 1e-2 * np.abs(outliers)).all()
 
 
 def test_hessian_refuses_more_eigenvalues_than_parameters(batches: Batches) -> None:
@@ -280,7 +325,8 @@ def test_gradient_noise_agrees_with_the_gradient_of_each_sample(batches: Batches
         rows.append(torch.cat([g.flatten() for g in gradient]))
     G = torch.stack(rows)
     deviations = G - G.mean(0)
-    found = gradient_noise(model, cross_entropy, batches)
+    measured = gradient_noise(model, cross_entropy, batches, k=2)
+    found = measured.noise
     trace = float((deviations**2).sum()) / (len(x) - 1)
     assert found.trace == pytest.approx(trace, rel=1e-8)
     # ‖ḡ‖² overestimates ‖G‖² by tr Σ / n (McCandlish et al. 2018, appendix A.1).
@@ -288,3 +334,7 @@ def test_gradient_noise_agrees_with_the_gradient_of_each_sample(batches: Batches
     assert found.scale == pytest.approx(trace / squared if squared > 0 else math.inf, rel=1e-6)
     spread = float((deviations**2).sum(1).std()) / math.sqrt(len(x))
     assert found.standard_error == pytest.approx(spread, rel=0.1)
+    top = torch.linalg.eigvalsh(torch.cov(G.T)).flip(0)[:2].tolist()
+    assert measured.series()["noise/eigenvalue"] == pytest.approx(top, rel=1e-3)
+    assert measured.metrics()["noise/lambda_max"] == pytest.approx(top[0], rel=1e-3)
+    assert measured.notes() == []
