@@ -303,7 +303,6 @@ class Sweep:
         histories: ``run_id, metric, step, value``: everything measured by epoch.
         spectra: ``run_id, rank, eigenvalue, residual, converged``.
         densities: ``run_id, node, weight, outlier``: spectral density; outliers are eigenvalues.
-        algorithm_1: ``run_id, rank, eigenvalue, algorithm_1``: the paper's algorithm as written.
         surfaces: ``run_id, alpha, beta, loss, accuracy``; alpha and beta are distances in
             parameter space.
         paths: ``pair, label, run_a, run_b, mode, alpha, loss, accuracy``.
@@ -319,7 +318,6 @@ class Sweep:
     histories: pd.DataFrame
     spectra: pd.DataFrame
     densities: pd.DataFrame
-    algorithm_1: pd.DataFrame
     surfaces: pd.DataFrame
     paths: pd.DataFrame
     algorithm_1: pd.DataFrame
@@ -358,7 +356,6 @@ def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None =
         histories=_histories(client, runs),
         spectra=_gathered(client, runs, SPECTRUM),
         densities=_gathered(client, runs, DENSITY),
-        algorithm_1=_gathered(client, runs, ALGORITHM_1),
         surfaces=_gathered(client, runs, SURFACE),
         paths=pd.concat([_read(client, r, PATHS) for r in parents] or [pd.DataFrame()]),
         algorithm_1=_gathered(client, runs, ALGORITHM_1),
