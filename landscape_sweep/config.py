@@ -120,9 +120,14 @@ class Hessian:
 
 @dataclass(kw_only=True)
 class Sharpness:
-    """S_rho of eq. 3 by algorithm 2."""
+    """S_rho of eq. 3 by algorithm 2, the maximum over the ball (eq. 2), and the mean."""
 
     rho: float = _key("radius in parameter space", above=0)
+    adaptive_rho: float = _key("radius in units of each weight's magnitude", above=0)
+    steps: int = _key("steps of an ascent; 0 leaves the maxima out", low=0)
+    restarts: int = _key("random starts of an ascent, beside eq. 3's point", low=0)
+    sigma: float = _key("random deviation as a share of each weight's magnitude", above=0)
+    draws: int = _key("random perturbations, each with its opposite; 0 leaves them out", low=0)
 
 
 @dataclass(kw_only=True)
@@ -228,6 +233,8 @@ def load(composed: DictConfig) -> Config:
         raise ConfigError(
             "probe.surface.points", config.probe.surface.points, "takes an odd number"
         )
+    if config.probe.sharpness and config.probe.sharpness.draws == 1:
+        raise ConfigError("probe.sharpness.draws", 1, "takes 0, or 2 and more (standard error)")
     return config
 
 

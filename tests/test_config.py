@@ -102,6 +102,7 @@ def _dotted(node: object, prefix: str = "") -> set[str]:
         ("device=tpu", "device"),
         ("deterministic=1", "deterministic"),
         ("probe.surface.points=4", "probe.surface.points"),
+        ("probe.sharpness.draws=1", "probe.sharpness.draws"),
         ("probe.hessian.product=eq13", "probe.hessian.product"),
         ("probe.hessian=5", "probe.hessian"),
         ("+probe.hessian.extra=5", "probe.hessian.extra"),

@@ -34,11 +34,6 @@ class Point(nn.Module):
 ONE: Batches = [(torch.zeros(3, 1), torch.zeros(3)), (torch.zeros(2, 1), torch.zeros(2))]
 
 
-def quadratic(A: Tensor, b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """½θᵀAθ + bᵀθ, the mean over a batch."""
-    return lambda theta, _: (0.5 * ((theta @ A) * theta).sum(1) + theta @ b).mean()
-
-
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double().eval()
@@ -82,28 +77,6 @@ def dense_hessian(model: nn.Module, batches: Batches) -> Tensor:
 
     found: Tensor = torch.func.hessian(of)(parameters_to_vector(model.parameters()).detach())
     return found
-
-
-# Sharpness
-
-
-def test_sharpness_of_a_quadratic_is_its_closed_form() -> None:
-    A = torch.tensor([[2.0, 0.5], [0.5, -1.0]], dtype=torch.float64)
-    b = torch.tensor([0.3, -0.2], dtype=torch.float64)
-    model = Point(0.7, -1.1)
-    found = sharpness(model, quadratic(A, b), ONE, rho=0.3)
-    g = A @ model.theta.detach() + b
-    unit = g / g.norm()
-    assert found.gradient_norm == pytest.approx(float(g.norm()), rel=1e-12)
-    assert found.first_order == pytest.approx(0.3 * float(g.norm()), rel=1e-12)
-    expected = 0.3 * g.norm() + 0.5 * 0.3**2 * unit @ A @ unit
-    assert found.sam == pytest.approx(float(expected), rel=1e-12)
-
-
-def test_sharpness_is_zero_where_the_gradient_vanishes() -> None:
-    A, b = torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    found = sharpness(Point(0.0, 0.0), quadratic(A, b), ONE)
-    assert (found.sam, found.gradient_norm) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("probe", [sharpness, surface, hessian, gradient_noise])
