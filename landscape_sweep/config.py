@@ -153,6 +153,20 @@ class GradientNoise:
 
 
 @dataclass(kw_only=True)
+class Dynamics:
+    """λmax, tr Sigma, gradient norm and sharpness during training."""
+
+    every: int = _key("epochs between two looks; the first is at initialisation", low=1)
+
+
+@dataclass(kw_only=True)
+class Early:
+    """Curvature, noise and accuracy after the first epochs, and the steps to a loss of 0.5."""
+
+    epoch: int = _key("measured at the end of this epoch", low=1)
+
+
+@dataclass(kw_only=True)
 class Probe:
     """What is measured at the final weights; a probe that is absent is not run."""
 
@@ -163,6 +177,8 @@ class Probe:
     surface: Surface | None = None
     gradient_noise: GradientNoise | None = None
     connectivity: Connectivity | None = None
+    dynamics: Dynamics | None = None
+    early: Early | None = None
 
 
 @dataclass(kw_only=True)
@@ -203,6 +219,7 @@ class Config:
     stop: Stop
     tracking: Tracking
     sweep: SweepLink
+    loss: str = _key("what training minimises", choices=("cross_entropy", "mse"))
     batch_size: int = _key("images a step", low=1)
     epochs: int = _key("passes over the training set", low=0)
     seed: int = _key("seed of initialisation and data order", low=0, high=2**32 - 1)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 from torch import nn
-from torch.nn import functional as F
 
 from landscape_sweep import config as schema
 from landscape_sweep import run, tracking, training
@@ -69,10 +68,11 @@ def measure_connectivity(runs: pd.DataFrame, parent: tracking.RunLog) -> None:
                 continue
             first, second = (_trained(config, store, run_id) for run_id in ids)
             batches = run.probe_batches(config, run.dataset(config))
+            loss_function = training.loss_function(config.loss)
             seeds = "-".join(str(seed) for seed in two["seed"])
             for reset in (False, True) if has_batch_norm(first) else (False,):
                 path = connectivity(
-                    first, second, F.cross_entropy, batches, points=keys.points, reset=reset
+                    first, second, loss_function, batches, points=keys.points, reset=reset
                 )
                 for run_id in ids:
                     of_run[run_id].append(path.metrics())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import importlib
 import logging
+import math
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,7 @@ import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape_sweep import config as schema
@@ -30,7 +31,7 @@ from landscape_sweep.data import Dataset
 from landscape_sweep.progress import Progress, duration
 
 if TYPE_CHECKING:
-    from landscape_sweep.probes import Batches, Measurement
+    from landscape_sweep.probes import Batches, Loss, Measurement
 
 log = logging.getLogger("landscape_sweep")
 
@@ -52,6 +53,12 @@ ALL_THREADS = torch.get_num_threads()
 
 SAID_SECONDS = 10.0
 """A probe that will take longer than this is announced with its estimated time."""
+
+MILESTONE = 0.5
+"""``train/steps_to_loss`` counts the steps to this clean training loss (conjecture 1.3)."""
+
+NOT_AT_THE_END = ("connectivity", "dynamics", "early")
+"""Probes that look at a pair of networks, or at one that is still in training."""
 
 
 def main(composed: DictConfig) -> str:
@@ -93,10 +100,12 @@ def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
     record.text(schema.as_json(config), tracking.CONFIG)
 
     network = build(config, data)
-    initial_loss, _ = training.evaluate(network, data, data.x_train, data.y_train)
+    loss_function = training.loss_function(config.loss)
+    initial = [parameter.detach().clone() for parameter in network.parameters()]
+    initial_loss, _ = training.evaluate(network, loss_function, data, data.x_train, data.y_train)
     fit, (test_loss, test_accuracy) = fit_network(config, data, network, record)
 
-    loss, accuracy = training.evaluate(network, data, data.x_train, data.y_train)
+    loss, accuracy = training.evaluate(network, loss_function, data, data.x_train, data.y_train)
     record.metrics(
         {
             "train/loss": loss,
@@ -108,8 +117,15 @@ def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
             "gap/loss": test_loss - loss,
             "gap/accuracy": accuracy - test_accuracy,
             "measure/parameters": sum(p.numel() for p in network.parameters()),
+            "measure/train_images": len(data.y_train),
+            "measure/norm": norm(network.parameters()),
+            "measure/distance": norm(
+                p - start for p, start in zip(network.parameters(), initial, strict=True)
+            ),
         }
     )
+    if fit.steps_to_milestone is not None:
+        record.metrics({"train/steps_to_loss": fit.steps_to_milestone})
     if fit.outcome == "diverged" or not np.isfinite(loss):
         log.info("  diverged after %d steps: nothing to probe", fit.steps)
         return "diverged"
@@ -120,6 +136,11 @@ def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
     save(network, record)
     probe(config, data, network, record)
     return "completed"
+
+
+def norm(tensors: Iterable[Tensor]) -> float:
+    """‖θ‖, the Euclidean norm of all entries together, summed in float64."""
+    return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in tensors))
 
 
 # ---------------------------------------------------------------- before the run
@@ -159,7 +180,8 @@ def check(config: Config) -> None:
 
 def _check_size(config: Config, images: int) -> None:
     """A batch and the probes' images must fit into the training set."""
-    probed = any(True for _ in probes_at_one_model(config))
+    watched = config.probe.dynamics is not None or config.probe.early is not None
+    probed = watched or any(True for _ in probes_at_one_model(config))
     sizes = {"batch_size": config.batch_size, "probe.samples": config.probe.samples * probed}
     for key, value in sizes.items():
         if value > images:
@@ -319,31 +341,40 @@ def fit_network(
     generator = torch.Generator(data.x_train.device)
     generator.manual_seed(derived_seed(config.seed, "augment"))
     transform = datasets.augment(config.data.augment)
+    loss_function = training.loss_function(config.loss)
 
     def test(epoch: int) -> tuple[float, float]:
-        loss, accuracy = training.evaluate(network, data, data.x_test, data.y_test)
+        loss, accuracy = training.evaluate(network, loss_function, data, data.x_test, data.y_test)
         record.metrics({"test/loss": loss, "test/accuracy": accuracy}, epoch)
         return loss, accuracy
 
-    tested: tuple[float, float] | None = None
+    look = watch(config, data, network, record)
+    tested: tuple[float, float] | None = None  # at the last epoch
+    untested = 0  # images trained on since
 
     def on_epoch(epoch: training.Epoch) -> None:
-        nonlocal tested
-        _, accuracy = tested = test(epoch.number)
+        nonlocal tested, untested
         fitted = {"fit/loss": epoch.loss, "fit/accuracy": epoch.accuracy, "fit/lr": epoch.lr}
         record.metrics(fitted, epoch.number)
+        look(epoch.number)
+        tested, untested = None, untested + epoch.steps * config.batch_size
+        if untested < len(data.y_test):
+            return  # epochs of few images: testing each would cost more than training
+        tested, untested = test(epoch.number), 0
         left = (time.monotonic() - began) * (steps - epoch.step) / epoch.step
         log.info(
             "  epoch %2d  loss %.4f  accuracy %5.1f%%  test %5.1f%%  step %d of %d, %s left",
-            *(epoch.number, epoch.loss, 100 * epoch.accuracy, 100 * accuracy),
+            *(epoch.number, epoch.loss, 100 * epoch.accuracy, 100 * tested[1]),
             *(epoch.step, steps, duration(left)),
         )
 
+    look(0)
     with Progress("training") as progress:
         fit = training.train(
             network,
             data,
             optimizer,
+            loss_function,
             batch_size=config.batch_size,
             steps=steps,
             schedule=schedule,
@@ -351,11 +382,45 @@ def fit_network(
             seed=derived_seed(config.seed, "order"),
             augment=None if config.data.augment == "none" else lambda x: transform(x, generator),
             stop_train_loss=config.stop.train_loss,
+            milestone=MILESTONE if config.probe.early else None,
             check_every=config.stop.check_every,
             on_epoch=on_epoch,
             on_step=lambda step: progress(step, steps),
         )
-    return fit, tested or test(0)  # no step was asked for: the network at initialisation
+    return fit, tested or test(len(fit.epochs))
+
+
+def watch(
+    config: Config, data: Dataset, network: nn.Module, record: tracking.RunLog
+) -> Callable[[int], None]:
+    """What looks at ``network`` in training; called with the number of epochs it has seen.
+
+    Probes see a copy in eval mode, so that training gives the same bits with and without them.
+    """
+    dynamics, early = config.probe.dynamics, config.probe.early
+    if dynamics is None and early is None:
+        return lambda epochs: None
+    from landscape_sweep import probes
+
+    loss_function = training.loss_function(config.loss)
+    batches = probe_batches(config, data)
+    trajectory = probes.Dynamics(loss_function, batches)
+
+    def look(epochs: int) -> None:
+        due = dynamics is not None and epochs % dynamics.every == 0
+        if not due and not (early is not None and epochs == early.epoch):
+            return
+        copied = copy.deepcopy(network).eval()
+        if not math.isfinite(probes.loss_and_accuracy(copied, loss_function, batches)[0]):
+            return  # training will end as diverged
+        if due:
+            record.metrics({**trajectory.look(copied), **trajectory.metrics()}, epochs)
+        if early is not None and epochs == early.epoch:
+            _, accuracy = training.evaluate(copied, loss_function, data, data.x_test, data.y_test)
+            found = probes.early(copied, loss_function, batches).metrics()
+            record.metrics({**found, "early/test_accuracy": accuracy}, epochs)
+
+    return look
 
 
 def save(network: nn.Module, record: tracking.RunLog) -> None:
@@ -379,19 +444,20 @@ def probe_batches(config: Config, data: Dataset) -> Batches:
 
 
 def probes_at_one_model(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and keys of every probe that is switched on and looks at one network."""
+    """Name and keys of every probe that is switched on and looks at the final network."""
     for spec in dataclasses.fields(config.probe):
         keys = getattr(config.probe, spec.name)
-        if dataclasses.is_dataclass(keys) and spec.name != "connectivity":
+        if dataclasses.is_dataclass(keys) and spec.name not in NOT_AT_THE_END:
             yield spec.name, dataclasses.asdict(keys)  # type: ignore[arg-type]
 
 
 def probe(config: Config, data: Dataset, network: nn.Module, record: tracking.RunLog) -> None:
     """Run every probe that is switched on, in eval mode, and log what it finds."""
     network.eval()
+    loss_function = training.loss_function(config.loss)
     batches = probe_batches(config, data)
     found: dict[str, float] = {}
-    seconds = _seconds_of_a_pass(network, batches)
+    seconds = _seconds_of_a_pass(network, loss_function, batches)
     for name, keys in probes_at_one_model(config):
         module = importlib.import_module(f"landscape_sweep.probes.{name}")
         expected = seconds * module.passes(**keys)
@@ -400,7 +466,7 @@ def probe(config: Config, data: Dataset, network: nn.Module, record: tracking.Ru
         began = time.monotonic()
         with Progress(name) as progress:
             measured: Measurement = getattr(module, name)(
-                network, F.cross_entropy, batches, **keys, progress=progress
+                network, loss_function, batches, **keys, progress=progress
             )
         log_measurement(measured, record)
         if notes := measured.notes():
@@ -428,13 +494,13 @@ def log_measurement(measured: Measurement, record: tracking.RunLog) -> None:
             record.figure(picture, str(Path(path).with_suffix(".png")))
 
 
-def _seconds_of_a_pass(network: nn.Module, batches: Batches) -> float:
+def _seconds_of_a_pass(network: nn.Module, loss_function: Loss, batches: Batches) -> float:
     """Time of a forward and backward pass over all batches, estimated from the first batch."""
     inputs, targets = batches[0]
     elapsed = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        F.cross_entropy(network(inputs), targets).backward()
+        loss_function(network(inputs), targets).backward()
         if inputs.is_cuda:
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - began

@@ -323,7 +323,11 @@ class Sweep:
     algorithm_1: pd.DataFrame
 
 
-HISTORIES = ("fit/loss", "fit/accuracy", "fit/lr", "test/loss", "test/accuracy")
+HISTORIES = (
+    *("fit/loss", "fit/accuracy", "fit/lr", "test/loss", "test/accuracy"),
+    *("dynamics/lambda_max", "dynamics/noise_trace"),
+    *("dynamics/gradient_norm", "dynamics/sharpness"),
+)
 SPECTRUM = "hessian/eigenvalues.csv"
 DENSITY = "hessian/density.csv"
 ALGORITHM_1 = "hessian/algorithm_1.csv"

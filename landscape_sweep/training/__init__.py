@@ -1,6 +1,7 @@
-"""Optimizers, schedule, the loop, and weights on disk."""
+"""Losses, optimizers, schedule, the loop, and weights on disk."""
 
 from landscape_sweep.training.loop import Epoch, Fit, evaluate, train
+from landscape_sweep.training.losses import loss_function
 from landscape_sweep.training.optimizers import learning_rate, optimizer
 from landscape_sweep.training.weights import load_weights, save_weights
 
@@ -10,6 +11,7 @@ __all__ = [
     "evaluate",
     "learning_rate",
     "load_weights",
+    "loss_function",
     "optimizer",
     "save_weights",
     "train",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from landscape_sweep.training.optimizers import learning_rate
 
@@ -17,7 +17,11 @@ EVALUATION_BATCH = 500
 """Images a forward pass in evaluation: activations stay small, results do not depend on it."""
 
 MATCHED_LOSS_IMAGES = 2000
-"""Clean training images on which ``stop_train_loss`` is checked."""
+"""Clean training images on which ``stop_train_loss`` and ``milestone`` are checked."""
+
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""loss(outputs, labels): a scalar, the mean over the batch."""
 
 
 class Images(Protocol):
@@ -62,12 +66,15 @@ class Fit:
     Attributes:
         outcome: ``completed`` or ``diverged``.
         steps: steps taken.
+        steps_to_milestone: steps until the clean training loss was first at most ``milestone``;
+            None where it never was, or was not asked for.
         lr_sum: sum of the learning rates of these steps, in place of ηT under a schedule.
         seconds: time of the steps alone.
     """
 
     outcome: str = "completed"
     steps: int = 0
+    steps_to_milestone: int | None = None
     lr_sum: float = 0.0
     seconds: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
@@ -77,6 +84,7 @@ def train(
     model: nn.Module,
     data: Images,
     optimizer: torch.optim.Optimizer,
+    loss_function: Loss,
     *,
     batch_size: int,
     steps: int,
@@ -85,16 +93,18 @@ def train(
     seed: int,
     augment: Callable[[Tensor], Tensor] | None = None,
     stop_train_loss: float | None = None,
+    milestone: float | None = None,
     check_every: int = 50,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Fit:
-    """Minimise the cross-entropy of ``model`` on the training images.
+    """Minimise the mean loss of ``model`` on the training images.
 
     Args:
         model: on the device of ``data``; left in train mode.
         data: images and labels on the device.
         optimizer: over the model's parameters.
+        loss_function: mean loss of a batch.
         batch_size: images a step; the incomplete last batch of an epoch is dropped.
         steps: steps in all; the schedule spans them.
         schedule: ``cosine`` or ``constant``.
@@ -102,7 +112,8 @@ def train(
         seed: seed of the data order, which does not depend on the device.
         augment: applied to each uint8 batch.
         stop_train_loss: end when the clean training loss in eval mode is at most this.
-        check_every: steps between two looks at the loss (for this and for divergence).
+        milestone: a clean training loss; ``Fit`` tells when it was reached.
+        check_every: steps between two looks at the loss (for these and for divergence).
         on_epoch: called after each epoch, and after the last step.
         on_step: called with the number of steps taken, after each step.
 
@@ -113,6 +124,8 @@ def train(
     order = torch.Generator().manual_seed(seed)
     batches = _batches(len(data.y_train), batch_size, order, device)
     watched = data.probe_indices(min(MATCHED_LOSS_IMAGES, len(data.y_train)))
+    target = -math.inf if stop_train_loss is None else stop_train_loss
+    awaited = -math.inf if milestone is None else milestone
     fit = Fit()
     total = torch.zeros(2, device=device)  # loss and hits of the epoch, fetched once an epoch
     taken, began = 0, time.perf_counter()
@@ -124,7 +137,7 @@ def train(
             group["lr"] = rate
         images, labels = data.x_train[chosen], data.y_train[chosen]
         outputs = model(data.normalise(images if augment is None else augment(images)))
-        loss = F.cross_entropy(outputs, labels)
+        loss = loss_function(outputs, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -137,10 +150,13 @@ def train(
         if due or last or ended:
             if not bool(torch.isfinite(total[0])):
                 fit.outcome, ended = "diverged", True
-            elif stop_train_loss is not None and (due or last):
-                reached, _ = evaluate(model, data, data.x_train[watched], data.y_train[watched])
+            elif max(target, awaited) > -math.inf:
+                part = data.x_train[watched], data.y_train[watched]
+                reached, _ = evaluate(model, loss_function, data, *part)
                 model.train()
-                ended = ended or reached <= stop_train_loss
+                if reached <= awaited:
+                    fit.steps_to_milestone, awaited = fit.steps, -math.inf
+                ended = ended or reached <= target
         if last or ended:
             mean_loss, accuracy = (total / taken).tolist()
             seconds = time.perf_counter() - began
@@ -169,8 +185,10 @@ def _batches(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Images, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy (0 to 1) in eval mode, on clean uint8 images.
+def evaluate(
+    model: nn.Module, loss_function: Loss, data: Images, images: Tensor, labels: Tensor
+) -> tuple[float, float]:
+    """Mean loss and accuracy (0 to 1) in eval mode, on clean uint8 images.
 
     The sums are taken in float64, so that the size of a forward pass does not show.
     """
@@ -180,6 +198,6 @@ def evaluate(model: nn.Module, data: Images, images: Tensor, labels: Tensor) -> 
     count = len(labels)
     for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
         outputs = model(data.normalise(x))
-        loss += F.cross_entropy(outputs.double(), y, reduction="sum")
+        loss += loss_function(outputs.double(), y) * len(y)
         hits += (outputs.argmax(1) == y).sum()
     return (loss / count).item(), hits.item() / count

@@ -58,6 +58,7 @@ def test_training_costs_little_over_a_bare_loop() -> None:
             model,
             data,
             optimizer(model.parameters(), **SGD),
+            F.cross_entropy,
             batch_size=BATCH,
             steps=STEPS,
             schedule="cosine",

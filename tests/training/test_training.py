@@ -11,12 +11,14 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 
+from landscape_sweep.curvature import GradientCovariance, HessianOperator, hessian_trace
 from landscape_sweep.data import load
 from landscape_sweep.models import build
 from landscape_sweep.training import (
     evaluate,
     learning_rate,
     load_weights,
+    loss_function,
     optimizer,
     save_weights,
     train,
@@ -37,7 +39,8 @@ def network(seed: int = 0, norm: str = "batch") -> nn.Module:
 
 def fitted(digits, model: nn.Module, **options):
     keys = {"batch_size": 32, "steps": 30, "schedule": "cosine", "lr": 0.05, "seed": 7, **options}
-    return train(model, digits, optimizer(model.parameters(), **SGD), **keys)
+    rule = optimizer(model.parameters(), **SGD)
+    return train(model, digits, rule, F.cross_entropy, **keys)
 
 
 def test_the_schedules_end_where_they_should() -> None:
@@ -66,6 +69,7 @@ def test_the_weights_are_those_of_a_bare_loop(digits, keys) -> None:
         ours,
         digits,
         optimizer(ours.parameters(), **keys),
+        F.cross_entropy,
         batch_size=32,
         steps=8,
         schedule="cosine",
@@ -135,7 +139,7 @@ def test_every_image_is_seen_once_an_epoch(digits) -> None:
 def test_training_ends_at_the_asked_loss(digits) -> None:
     model = network()
     fit = fitted(digits, model, steps=2000, stop_train_loss=0.5, check_every=5)
-    loss, _ = evaluate(model, digits, digits.x_train, digits.y_train)
+    loss, _ = evaluate(model, F.cross_entropy, digits, digits.x_train, digits.y_train)
     assert fit.steps < 2000
     assert loss <= 0.5
     assert fit.steps % 5 == 0 or fit.steps % 6 == 0
@@ -148,6 +152,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(digits) -> None:
         model,
         digits,
         optimizer(model.parameters(), **rates),
+        F.cross_entropy,
         batch_size=32,
         steps=300,
         schedule="constant",
@@ -162,9 +167,71 @@ def test_evaluation_is_the_mean_over_all_images(digits) -> None:
     model = network().eval()
     with torch.no_grad():
         outputs = model(digits.normalise(digits.x_test)).double()
-    loss, accuracy = evaluate(model, digits, digits.x_test, digits.y_test)
+    loss, accuracy = evaluate(model, F.cross_entropy, digits, digits.x_test, digits.y_test)
     assert loss == pytest.approx(F.cross_entropy(outputs, digits.y_test).item(), rel=1e-6)
     assert accuracy == (outputs.argmax(1) == digits.y_test).double().mean().item()
+
+
+def test_the_squared_error_is_that_of_a_loop_over_samples_and_classes(digits) -> None:
+    mse = loss_function("mse")
+    torch.manual_seed(0)
+    outputs, labels = torch.randn(6, 4), torch.tensor([0, 3, 1, 1, 2, 0])
+    expected = sum(
+        (float(outputs[i, k]) - int(k == labels[i])) ** 2 for i in range(6) for k in range(4)
+    )
+    assert float(mse(outputs, labels)) == pytest.approx(expected / 6, rel=1e-6)
+    hessian = torch.autograd.functional.hessian(lambda f: mse(f[None], labels[:1]), outputs[0])
+    torch.testing.assert_close(hessian, 2 * torch.eye(4))
+
+
+def test_gradient_descent_on_the_squared_error_is_the_closed_form(digits) -> None:
+    """A linear network: W_T = W* + (I - ηH)^T (W_0 - W*), H = 2XᵀX/n, W* by least squares."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    x = digits.normalise(digits.x_train).flatten(1).double()
+    y = F.one_hot(digits.y_train, 10).double()
+    start, best = model[1].weight.detach().double().T, torch.linalg.pinv(x) @ y
+    matrix = 2 * x.T @ x / len(x)
+    rate = 1 / torch.linalg.matrix_norm(matrix, 2).item()
+    shrink = torch.linalg.matrix_power(torch.eye(64) - rate * matrix, 100)
+    expected = best + shrink @ (start - best)
+    plain = optimizer(model.parameters(), name="sgd", lr=rate, weight_decay=0.0)
+    keys = {"batch_size": 200, "steps": 100, "schedule": "constant", "lr": rate, "seed": 0}
+    train(model, digits, plain, loss_function("mse"), **keys)
+    # Directions without data keep their start in both: compare what the network computes.
+    torch.testing.assert_close(
+        x @ model[1].weight.detach().double().T, x @ expected, rtol=1e-3, atol=1e-4
+    )
+    loss, _ = evaluate(model, loss_function("mse"), digits, digits.x_train, digits.y_train)
+    assert loss == pytest.approx((x @ expected - y).square().sum(1).mean().item(), rel=1e-4)
+
+
+def test_the_trace_of_the_squared_error_is_exact_for_relu_networks() -> None:
+    """The residual term has a zero diagonal whatever the loss: against the dense Hessian."""
+    torch.manual_seed(0)
+    model = build("mlp", shape=(1, 8, 8), classes=3, depth=3, width=4).double()
+    x, y = torch.randn(9, 1, 8, 8, dtype=torch.float64), torch.arange(9) % 3
+    operator = HessianOperator(model, loss_function("mse"), [(x, y)])
+    found = hessian_trace(operator)
+    dense = torch.stack([operator.matvec(e) for e in torch.eye(operator.size).double()])
+    assert found.method == "exact"
+    assert found.value == pytest.approx(dense.trace().item(), rel=1e-10)
+    noise = GradientCovariance(model, loss_function("mse"), [(x, y)]).noise()
+    gradients = torch.stack(
+        [
+            torch.cat(
+                [
+                    g.flatten()
+                    for g in torch.autograd.grad(
+                        loss_function("mse")(model(x[i : i + 1]), y[i : i + 1]),
+                        list(model.parameters()),
+                    )
+                ]
+            )
+            for i in range(9)
+        ]
+    )
+    assert noise.trace == pytest.approx(gradients.var(0).sum().item(), rel=1e-10)
 
 
 def test_weights_come_back_bit_by_bit(digits, tmp_path: Path) -> None:
@@ -188,6 +255,8 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="sgd, adamw"):
         optimizer([torch.zeros(1)], name="lion", lr=1.0, weight_decay=0.0)
+    with pytest.raises(ValueError, match="cross_entropy, mse"):
+        loss_function("hinge")
     with pytest.raises(ValueError, match="cosine, constant"):
         learning_rate("step", 1.0, 0, 1)
 
