@@ -49,6 +49,6 @@ def early(model: nn.Module, loss: Loss, batches: Batches) -> Early:
         lambda_max=float(spectrum.top.eigenvalues[0]),
         trace=spectrum.trace.value,
         sharpness=sharpness(model, loss, batches).sam,
-        noise_scale=gradient_noise(model, loss, batches).scale,
+        noise_scale=gradient_noise(model, loss, batches).noise.scale,
         loss=loss_and_accuracy(model, loss, batches)[0],
     )

@@ -29,7 +29,10 @@ def loss_function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     Raises:
         ValueError: any other name.
     """
-    losses = {"cross_entropy": F.cross_entropy, "mse": mean_squared_error}
+    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "cross_entropy": F.cross_entropy,
+        "mse": mean_squared_error,
+    }
     if name not in losses:
         raise ValueError(f"loss {name!r}: takes one of {', '.join(losses)}")
     return losses[name]
