@@ -136,6 +136,11 @@ class Surface:
 
     points: int = _key("grid points a side, odd so that the centre is one of them", low=3, high=101)
     radius: float = _key("half side of the square over the norm of the weights", above=0)
+    directions: str = _key(
+        "what spans the plane",
+        choices=("random", "filter", "hessian", "trajectory"),
+        default="random",
+    )
 
 
 @dataclass(kw_only=True)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import importlib
+import inspect
 import logging
 import math
 import shlex
@@ -21,6 +22,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape_sweep import config as schema
@@ -103,7 +105,8 @@ def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
     loss_function = training.loss_function(config.loss)
     initial = [parameter.detach().clone() for parameter in network.parameters()]
     initial_loss, _ = training.evaluate(network, loss_function, data, data.x_train, data.y_train)
-    fit, (test_loss, test_accuracy) = fit_network(config, data, network, record)
+    path: list[Tensor] | None = [] if needs_trajectory(config) else None
+    fit, (test_loss, test_accuracy) = fit_network(config, data, network, record, path)
 
     loss, accuracy = training.evaluate(network, loss_function, data, data.x_train, data.y_train)
     record.metrics(
@@ -134,7 +137,7 @@ def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
         *(loss, test_loss, 100 * test_accuracy, fit.steps, duration(fit.seconds)),
     )
     save(network, record)
-    probe(config, data, network, record)
+    probe(config, data, network, record, path)
     return "completed"
 
 
@@ -328,10 +331,22 @@ def total_steps(config: Config, data: Dataset) -> int:
     return config.epochs * (len(data.y_train) // config.batch_size)
 
 
+def needs_trajectory(config: Config) -> bool:
+    """Whether a probe looks at the weights along training."""
+    return config.probe.surface is not None and config.probe.surface.directions == "trajectory"
+
+
 def fit_network(
-    config: Config, data: Dataset, network: nn.Module, record: tracking.RunLog
+    config: Config,
+    data: Dataset,
+    network: nn.Module,
+    record: tracking.RunLog,
+    path: list[Tensor] | None = None,
 ) -> tuple[training.Fit, tuple[float, float]]:
-    """Train, logging each epoch as it ends; returns the last test loss and accuracy too."""
+    """Train, logging each epoch as it ends; returns the last test loss and accuracy too.
+
+    The weights before training and after each epoch, (p,) on the CPU, are added to ``path``.
+    """
     steps, began = total_steps(config, data), time.monotonic()
     keys = dataclasses.asdict(config.optimizer)
     schedule = keys.pop("schedule")
@@ -352,8 +367,13 @@ def fit_network(
     tested: tuple[float, float] | None = None  # at the last epoch
     untested = 0  # images trained on since
 
+    def keep_weights() -> None:
+        if path is not None:
+            path.append(parameters_to_vector(network.parameters()).detach().cpu())
+
     def on_epoch(epoch: training.Epoch) -> None:
         nonlocal tested, untested
+        keep_weights()
         fitted = {"fit/loss": epoch.loss, "fit/accuracy": epoch.accuracy, "fit/lr": epoch.lr}
         record.metrics(fitted, epoch.number)
         look(epoch.number)
@@ -369,6 +389,7 @@ def fit_network(
         )
 
     look(0)
+    keep_weights()
     with Progress("training") as progress:
         fit = training.train(
             network,
@@ -443,6 +464,16 @@ def probe_batches(config: Config, data: Dataset) -> Batches:
     ]
 
 
+def test_batches(config: Config, data: Dataset) -> Batches:
+    """As many test images as training images are probed, the first ones, for probes that ask."""
+    count = config.probe.samples
+    images, labels = data.x_test[:count], data.y_test[:count]
+    return [
+        (data.normalise(x), y)
+        for x, y in zip(images.split(PROBE_BATCH), labels.split(PROBE_BATCH), strict=True)
+    ]
+
+
 def probes_at_one_model(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and keys of every probe that is switched on and looks at the final network."""
     for spec in dataclasses.fields(config.probe):
@@ -451,11 +482,22 @@ def probes_at_one_model(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
             yield spec.name, dataclasses.asdict(keys)  # type: ignore[arg-type]
 
 
-def probe(config: Config, data: Dataset, network: nn.Module, record: tracking.RunLog) -> None:
-    """Run every probe that is switched on, in eval mode, and log what it finds."""
+def probe(
+    config: Config,
+    data: Dataset,
+    network: nn.Module,
+    record: tracking.RunLog,
+    path: list[Tensor] | None = None,
+) -> None:
+    """Run every probe that is switched on, in eval mode, and log what it finds.
+
+    A probe whose signature names ``test_batches`` gets test images too, and one that names
+    ``trajectory`` the weights along training.
+    """
     network.eval()
     loss_function = training.loss_function(config.loss)
     batches = probe_batches(config, data)
+    offered = {"test_batches": test_batches(config, data), "trajectory": path}
     found: dict[str, float] = {}
     seconds = _seconds_of_a_pass(network, loss_function, batches)
     for name, keys in probes_at_one_model(config):
@@ -464,8 +506,11 @@ def probe(config: Config, data: Dataset, network: nn.Module, record: tracking.Ru
         if expected > SAID_SECONDS:
             log.info("  %s: about %s at most", name, duration(expected))
         began = time.monotonic()
+        function = getattr(module, name)
+        taken = inspect.signature(function).parameters.keys() & offered.keys()
+        keys |= {key: offered[key] for key in taken}
         with Progress(name) as progress:
-            measured: Measurement = getattr(module, name)(
+            measured: Measurement = function(
                 network, loss_function, batches, **keys, progress=progress
             )
         log_measurement(measured, record)

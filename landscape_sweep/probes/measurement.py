@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -34,7 +34,7 @@ class Measurement(ABC):
         """Ranked values by metric name; the first has step 1."""
         return {}
 
-    def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
+    def tables(self) -> Mapping[str, Mapping[str, Sequence[float | str]]]:
         """Columns by the path of a CSV file."""
         return {}
 
@@ -43,15 +43,21 @@ class Measurement(ABC):
         return []
 
 
-@torch.no_grad()
 def loss_and_accuracy(model: nn.Module, loss: Loss, batches: Batches) -> tuple[float, float]:
     """Mean loss and accuracy (0 to 1) over all samples, in the mode that ``model`` is in.
 
     Accuracy is NaN where targets are not class indices. Sums are taken in float64.
     """
+    return mean_loss_and_accuracy(((model(x), targets) for x, targets in batches), loss)
+
+
+@torch.no_grad()
+def mean_loss_and_accuracy(
+    batches: Iterable[tuple[Tensor, Tensor]], loss: Loss
+) -> tuple[float, float]:
+    """``loss_and_accuracy`` of pairs (outputs, targets); uneven batches count by their size."""
     total, hits, count = 0.0, 0.0, 0
-    for inputs, targets in batches:
-        outputs = model(inputs)
+    for outputs, targets in batches:
         total += float(loss(outputs, targets)) * len(targets)
         count += len(targets)
         classes = outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point()

@@ -1,56 +1,101 @@
-"""The loss on a plane through the weights, over random orthonormal directions (section 4.4)."""
+"""Loss and accuracy on a plane through the weights (framework, section 4.4)."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.optim.swa_utils import update_bn
 
+from landscape_sweep.probes.forward import Forward
 from landscape_sweep.probes.measurement import (
     Batches,
     Loss,
     Measurement,
     Progress,
     loss_and_accuracy,
+    mean_loss_and_accuracy,
     silent,
 )
+from landscape_sweep.probes.planes import (
+    Mark,
+    Plane,
+    filter_plane,
+    hessian_plane,
+    random_plane,
+    trajectory_plane,
+    weights,
+)
+
+Directions = Literal["random", "filter", "hessian", "trajectory"]
+"""Planes that one network, or its training path, defines."""
+
+MARGIN = 0.15
+"""Free space beyond the outermost mark, as a share of the distance between the outermost two."""
 
 
 @dataclass(frozen=True)
 class Surface(Measurement):
-    """L(θ + α d1 + β d2) on a square grid.
+    """L(θ + α d1 + β d2) on a grid; NaN and inf are kept.
 
     Attributes:
-        alpha: (points,) distances along d1, in parameter space; the middle one is 0.
+        alpha: (points,) distances along d1, in parameter space; one of them is 0.
         beta: (points,) distances along d2.
-        loss: (points, points), indexed by alpha, then beta. NaN and inf are kept.
+        loss: (points, points), indexed by alpha, then beta, over the batches.
         accuracy: (points, points), 0 to 1.
+        test_loss, test_accuracy: the same over the test batches; None where there were none.
+        labels: what the two axes are called.
+        cosine: d1ᵀd2.
+        marks: weights that the plane was laid through.
     """
 
     alpha: np.ndarray
     beta: np.ndarray
     loss: np.ndarray
     accuracy: np.ndarray
+    test_loss: np.ndarray | None
+    test_accuracy: np.ndarray | None
+    labels: tuple[str, str]
+    cosine: float
+    marks: Sequence[Mark]
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        """Indices of the grid point that is the network itself."""
+        return int(np.argmin(np.abs(self.alpha))), int(np.argmin(np.abs(self.beta)))
 
     def metrics(self) -> dict[str, float]:
-        """The loss at the centre, and how far the loss rises above it on the square."""
-        centre = self.loss[len(self.alpha) // 2, len(self.beta) // 2]
+        """The loss at the centre, and how far the loss rises above it on the grid."""
+        centre = self.loss[self.centre]
         return {
             "surface/centre": float(centre),
             "surface/mean_rise": float(np.mean(self.loss - centre)),
             "surface/max_rise": float(np.max(self.loss - centre)),
         }
 
-    def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
-        """``surface/surface.csv``: one row a grid point."""
+    def tables(self) -> dict[str, Mapping[str, Sequence[float | str]]]:
+        """``surface/surface.csv``, one row a grid point; ``surface/marks.csv`` where there are."""
         alpha, beta = np.meshgrid(self.alpha, self.beta, indexing="ij")
         columns = {"alpha": alpha, "beta": beta, "loss": self.loss, "accuracy": self.accuracy}
-        return {"surface/surface.csv": {k: v.ravel().tolist() for k, v in columns.items()}}
+        if self.test_loss is not None and self.test_accuracy is not None:
+            columns |= {"test_loss": self.test_loss, "test_accuracy": self.test_accuracy}
+        grid: dict[str, Sequence[float | str]] = {k: v.ravel().tolist() for k, v in columns.items()}
+        for name, label in zip(("alpha_label", "beta_label"), self.labels, strict=True):
+            grid[name] = [label] * alpha.size
+        tables: dict[str, Mapping[str, Sequence[float | str]]] = {"surface/surface.csv": grid}
+        if self.marks:
+            tables["surface/marks.csv"] = {
+                "name": [m.name for m in self.marks],
+                "alpha": [m.alpha for m in self.marks],
+                "beta": [m.beta for m in self.marks],
+                "distance": [m.distance for m in self.marks],
+            }
+        return tables
 
 
 def surface(
@@ -60,56 +105,157 @@ def surface(
     *,
     points: int = 15,
     radius: float = 0.5,
+    directions: Directions | Plane = "random",
+    trajectory: Sequence[Tensor] | None = None,
+    test_batches: Batches | None = None,
+    reset: bool = False,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Surface:
     """Evaluate the loss on a plane through the weights of ``model``.
 
     Args:
-        model: in eval mode; its weights are not changed.
+        model: in eval mode; it is copied, so its weights are not touched.
         loss: mean loss of a batch.
         batches: the samples over which L is the mean.
-        points: grid points a side, odd, so that the weights themselves are the centre.
-        radius: half side of the square, as a multiple of ‖θ‖.
-        seed: seed of the two directions.
+        points: grid points a side, odd.
+        radius: half side of the square, as a multiple of ‖θ‖; for filter-normalised directions
+            in relative units, so that 1 is the square of Li et al. A plane with marks reaches
+            over these instead.
+        directions: ``random`` (orthonormal), ``filter`` (filter-normalised), ``hessian`` (two
+            leading eigenvectors), ``trajectory`` (principal components of the training path), or
+            any plane, for example ``networks_plane([a, b, c])``.
+        trajectory: weights at successive epochs, the trained network last; for ``trajectory``.
+        test_batches: evaluated too, where given.
+        reset: re-estimate BatchNorm statistics on ``batches`` at every point (as Garipov et al.
+            2018 do in planes through several networks). Otherwise they stay the network's own.
+        seed: seed of random directions.
+
+    The value at the centre is the network's own, to the last bit; other points agree with
+    the plain evaluation to rounding (``Forward``).
 
     Raises:
-        ValueError: an even or too small number of points.
+        ValueError: an even or too small number of points, directions that are not known, a
+            trajectory that is missing, or a plane of another size than the model.
     """
     if points < 3 or points % 2 == 0:
         raise ValueError(f"points={points}: takes an odd number ≥ 3")
-    moved = copy.deepcopy(model)
-    with torch.no_grad():
-        theta = parameters_to_vector(moved.parameters())
-    first, second = orthonormal_directions(theta, seed)
-    reach = radius * float(torch.linalg.vector_norm(theta.double()))
-    axis = np.linspace(-reach, reach, points)
-    axis[points // 2] = 0.0  # to the last bit, so that the centre is the network itself
-    values = np.empty((2, points, points))
-    for i, alpha in enumerate(axis):
-        for j, beta in enumerate(axis):
-            with torch.no_grad():
-                at = theta + float(alpha) * first + float(beta) * second
-                vector_to_parameters(at, moved.parameters())
-            values[:, i, j] = loss_and_accuracy(moved, loss, batches)
+    plane = _plane(model, loss, batches, directions, trajectory, seed)
+    if plane.centre.shape != plane.first.shape or len(plane.centre) != len(weights(model)):
+        raise ValueError(
+            f"a plane of {len(plane.centre)} parameters for a model of {len(weights(model))}"
+        )
+    alpha, beta = _axes(plane, points, radius)
+    moved = _Moved(model, plane)
+    sets = [batches] if test_batches is None else [batches, test_batches]
+    evaluators = [_Evaluator(moved.model, loss, part, batches if reset else None) for part in sets]
+    values = np.empty((2 * len(sets), points, points))
+    for i, a in enumerate(alpha):
+        for j, b in enumerate(beta):
+            moved.to(float(a), float(b))
+            plain = a == 0 and b == 0
+            values[:, i, j] = [v for at in evaluators for v in at(plain=plain)]
             progress(i * points + j + 1, points * points)
-    return Surface(axis, axis.copy(), values[0], values[1])
+    tested = test_batches is not None
+    return Surface(
+        alpha=alpha,
+        beta=beta,
+        loss=values[0],
+        accuracy=values[1],
+        test_loss=values[2] if tested else None,
+        test_accuracy=values[3] if tested else None,
+        labels=plane.labels,
+        cosine=plane.cosine,
+        marks=plane.marks,
+    )
 
 
-def orthonormal_directions(like: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Two random orthonormal vectors of the shape, dtype and device of ``like``.
+def _plane(
+    model: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    directions: Directions | Plane,
+    trajectory: Sequence[Tensor] | None,
+    seed: int,
+) -> Plane:
+    if isinstance(directions, Plane):
+        return directions
+    if directions == "random":
+        return random_plane(model, seed=seed)
+    if directions == "filter":
+        return filter_plane(model, seed=seed)
+    if directions == "hessian":
+        return hessian_plane(model, loss, batches, seed=seed)
+    if directions == "trajectory":
+        if not trajectory:
+            raise ValueError("directions='trajectory' needs the weights along training")
+        path = [w.to(weights(model)) for w in trajectory]
+        return trajectory_plane([*path[:-1], weights(model)], seed=seed)
+    allowed = ", ".join(get_args(Directions))
+    raise ValueError(f"directions={directions!r}: takes a plane or one of {allowed}")
 
-    Gaussian vectors, orthogonalised by Gram-Schmidt in float64; drawn on the CPU, so that a seed
-    names the same plane on every device.
+
+def _axes(plane: Plane, points: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Grid coordinates: the square of ``radius``, or a rectangle over all marks."""
+    reach = radius * plane.unit
+    if not plane.marks:
+        return _axis(-reach, reach, points), _axis(-reach, reach, points)
+    coordinates = np.array([(m.alpha, m.beta) for m in plane.marks])
+    low, high = coordinates.min(0), coordinates.max(0)
+    # An axis along which the marks hardly differ still gets some width.
+    width = np.maximum(high - low, max(0.1 * float((high - low).max()), 1e-3 * plane.unit))
+    low, high = low - MARGIN * width, low + (1 + MARGIN) * width
+    return _axis(low[0], high[0], points), _axis(low[1], high[1], points)
+
+
+def _axis(low: float, high: float, points: int) -> np.ndarray:
+    """Evenly spaced over [low, high], moved by up to half a step so that 0 is one of them."""
+    step = (high - low) / (points - 1)
+    below = min(max(round(-low / step), 0), points - 1)
+    return step * (np.arange(points) - below)
+
+
+class _Moved:
+    """A copy of a model whose weights are moved over a plane."""
+
+    def __init__(self, model: nn.Module, plane: Plane) -> None:
+        self.model = copy.deepcopy(model)
+        self.parameters = [p.data for p in self.model.parameters()]
+        sizes = [p.numel() for p in self.parameters]
+        self.centre, self.first, self.second = (
+            [part.view_as(p) for part, p in zip(v.split(sizes), self.parameters, strict=True)]
+            for v in (plane.centre, plane.first, plane.second)
+        )
+
+    def to(self, alpha: float, beta: float) -> None:
+        """θ + α d1 + β d2, always from the centre, so that no rounding adds up."""
+        torch._foreach_copy_(self.parameters, self.centre)
+        torch._foreach_add_(self.parameters, self.first, alpha=alpha)
+        torch._foreach_add_(self.parameters, self.second, alpha=beta)
+
+
+class _Evaluator:
+    """Loss and accuracy of a model over batches, again and again as its weights move."""
+
+    def __init__(
+        self, model: nn.Module, loss: Loss, batches: Batches, statistics: Batches | None
+    ) -> None:
+        self.model, self.loss, self.batches = model, loss, batches
+        self.statistics = statistics
+        self.forward = Forward(model, [inputs for inputs, _ in batches])
+
+    def __call__(self, *, plain: bool) -> tuple[float, float]:
+        if self.statistics is not None:
+            update_bn(self.statistics, self.model)
+        if plain or self.statistics is not None:
+            return loss_and_accuracy(self.model, self.loss, self.batches)
+        outputs = ((self.forward(i), targets) for i, (_, targets) in enumerate(self.batches))
+        return mean_loss_and_accuracy(outputs, self.loss)
+
+
+def passes(*, points: int, radius: float, directions: Directions) -> float:
+    """Forward-and-backward passes over the batches; a forward alone is about a third.
+
+    Once for training and once for test images; the eigenvectors cost products on top.
     """
-    generator = torch.Generator().manual_seed(seed)
-    first, second = torch.randn(2, like.numel(), generator=generator, dtype=torch.float64)
-    first /= torch.linalg.vector_norm(first)
-    second -= (first @ second) * first
-    second /= torch.linalg.vector_norm(second)
-    return first.to(like), second.to(like)
-
-
-def passes(*, points: int, radius: float) -> float:
-    """Forward-and-backward passes over the batches; a forward alone is about a third."""
-    return points * points / 3
+    return 2 * points * points / 3 + (150 if directions == "hessian" else 0)

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 from torch.optim.swa_utils import update_bn
 
 from landscape_sweep.probes import connectivity, gradient_noise, hessian, sharpness, surface
 from landscape_sweep.probes.measurement import Batches
-from landscape_sweep.probes.surface import orthonormal_directions
 
 
 class Point(nn.Module):
@@ -90,68 +89,6 @@ def test_a_probe_leaves_weights_gradients_and_mode_alone(
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert not model.training
-
-
-# Surface
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_centre_is_the_network_itself(batches: Batches, dtype: torch.dtype) -> None:
-    model = net().to(dtype)
-    batches = [(x.to(dtype), y) for x, y in batches]
-    found = surface(model, cross_entropy, batches, points=5)
-    with torch.no_grad():
-        losses = [float(cross_entropy(model(x), y)) * len(y) for x, y in batches]
-    assert found.alpha[2] == found.beta[2] == 0.0
-    assert found.loss[2, 2] == sum(losses) / 20
-    assert found.metrics()["surface/centre"] == found.loss[2, 2]
-
-
-def test_every_point_is_the_loss_at_theta_plus_alpha_d1_plus_beta_d2(batches: Batches) -> None:
-    model = net()
-    found = surface(model, cross_entropy, batches, points=3, radius=0.4, seed=7)
-    theta = parameters_to_vector(model.parameters()).detach()
-    reach = 0.4 * float(theta.norm())
-    np.testing.assert_allclose(found.alpha, [-reach, 0, reach], rtol=1e-12)
-    first, second = orthonormal_directions(theta, 7)
-    x, y = whole(batches)
-    moved = copy.deepcopy(model)
-    for i, alpha in enumerate(found.alpha):
-        for j, beta in enumerate(found.beta):
-            at = theta + alpha * first + beta * second
-            vector_to_parameters(at, moved.parameters())
-            assert found.loss[i, j] == pytest.approx(mean_loss(moved, batches), rel=1e-12)
-            hits = (moved(x).argmax(1) == y).double().mean()
-            assert found.accuracy[i, j] == pytest.approx(float(hits))
-    table = found.tables()["surface/surface.csv"]
-    assert table["loss"][1] == found.loss[0, 1]
-    assert (table["alpha"][1], table["beta"][1]) == (found.alpha[0], found.beta[1])
-
-
-def test_directions_are_orthonormal_and_named_by_their_seed() -> None:
-    like = torch.zeros(300, dtype=torch.float64)
-    first, second = orthonormal_directions(like, 3)
-    assert float(first.norm()) == pytest.approx(1, abs=1e-12)
-    assert float(second.norm()) == pytest.approx(1, abs=1e-12)
-    assert abs(float(first @ second)) < 1e-12
-    assert torch.equal(first, orthonormal_directions(like, 3)[0])
-    assert not torch.equal(first, orthonormal_directions(like, 4)[0])
-
-
-def test_surface_keeps_what_is_not_finite() -> None:
-    def log(theta: Tensor, _: Tensor) -> Tensor:
-        return theta.sum(1).log().mean()  # NaN below 0
-
-    found = surface(Point(0.5, 0.1), log, ONE, points=5, radius=3.0)
-    assert np.isnan(found.loss).any()
-    assert np.isfinite(found.loss[2, 2])
-    assert any(math.isnan(v) for v in found.tables()["surface/surface.csv"]["loss"])
-
-
-@pytest.mark.parametrize("points", [1, 4])
-def test_surface_refuses_a_grid_without_a_centre(points: int) -> None:
-    with pytest.raises(ValueError, match=f"points={points}.*odd"):
-        surface(Point(1.0), lambda theta, _: theta.mean(), ONE, points=points)
 
 
 # Connectivity
