@@ -145,9 +145,11 @@ class Surface:
 
 @dataclass(kw_only=True)
 class Connectivity:
-    """Loss along the line between two runs that differ only in seed (section 4.3)."""
+    """Loss along paths between two runs that differ only in seed (section 4.3)."""
 
-    points: int = _key("points along the line, both ends among them", low=3)
+    points: int = _key("points along a path, both ends among them", low=3)
+    bezier_steps: int = _key("SGD steps that bend the curve; 0 leaves it out", low=0)
+    bezier_lr: float = _key("learning rate that bends the curve", above=0)
 
 
 @dataclass(kw_only=True)

@@ -175,6 +175,28 @@ def jackknife(
     return Estimate(value, spread, max(groups - 1 - controls, 1), scale)
 
 
+def over_pairs(values: Floats, first: ArrayLike, second: ArrayLike) -> Estimate:
+    """Mean of what was measured between networks: networks, not pairs, are independent.
+
+    The jackknife of the U-statistic leaves out one network with all its pairs at a time (Arvesen
+    1969). For three networks its interval covers 95% or more, where the bootstrap of networks
+    covers 50% to 75%, and pairs taken as independent 84% (simulated; the tests hold the first).
+
+    Args:
+        values: (pairs,) what was measured.
+        first: (pairs,) one network of each pair.
+        second: (pairs,) the other one. The error is NaN for fewer than three networks.
+    """
+    ends = np.stack([first, second])
+    networks = np.unique(ends)
+    count, value = len(networks), float(np.mean(values))
+    if count < 3:
+        return Estimate(value, math.nan, 1)
+    without = np.array([values[(ends != network).all(0)].mean() for network in networks])
+    spread = float(np.sqrt((count - 1) * np.mean((without - without.mean()) ** 2)))
+    return Estimate(value, spread, count - 1)
+
+
 # ---------------------------------------------------------------- association
 
 

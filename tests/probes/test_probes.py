@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
-from torch.optim.swa_utils import update_bn
 
-from landscape_sweep.probes import connectivity, gradient_noise, hessian, sharpness, surface
+from landscape_sweep.probes import gradient_noise, hessian, sharpness, surface
 from landscape_sweep.probes.measurement import Batches
 
 
@@ -36,13 +35,6 @@ ONE: Batches = [(torch.zeros(3, 1), torch.zeros(3)), (torch.zeros(2, 1), torch.z
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double().eval()
-
-
-def bn_net(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)).double()
-    model(3 * torch.randn(16, 4, dtype=torch.float64) + seed)  # statistics of its own
-    return model.eval()
 
 
 @pytest.fixture
@@ -89,52 +81,6 @@ def test_a_probe_leaves_weights_gradients_and_mode_alone(
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert not model.training
-
-
-# Connectivity
-
-
-def test_the_barrier_of_a_double_well_is_its_hill() -> None:
-    found = connectivity(
-        Point(-1.0), Point(1.0), lambda x, _: ((x**2 - 1) ** 2).mean(), ONE, points=5, reset=False
-    )
-    x = 2 * found.alpha - 1
-    np.testing.assert_allclose(found.loss, (x**2 - 1) ** 2, atol=1e-12)
-    assert (found.barrier, found.excess) == pytest.approx((1.0, 1.0))
-
-
-def test_a_slope_has_the_frameworks_barrier_and_no_excess() -> None:
-    found = connectivity(Point(0.0), Point(1.0), lambda x, _: x.mean(), ONE, reset=False)
-    assert found.barrier == pytest.approx(1.0)
-    assert found.excess == pytest.approx(0.0, abs=1e-12)
-
-
-def test_the_ends_of_a_path_are_the_networks(batches: Batches) -> None:
-    first, second = bn_net(1), bn_net(2)
-    found = connectivity(first, second, cross_entropy, batches, points=3, reset=False)
-    assert found.mode == "naive"
-    assert found.loss[0] == pytest.approx(mean_loss(first, batches), rel=1e-12)
-    assert found.loss[-1] == pytest.approx(mean_loss(second, batches), rel=1e-12)
-
-
-def test_reset_evaluates_with_statistics_of_the_batches(batches: Batches) -> None:
-    first, second = bn_net(1), bn_net(2)
-    before = copy.deepcopy(first.state_dict())
-    found = connectivity(first, second, cross_entropy, batches, points=3, reset=True)
-    middle = copy.deepcopy(first)
-    for p, a, b in zip(middle.parameters(), first.parameters(), second.parameters(), strict=True):
-        p.data = (a.data + b.data) / 2
-    update_bn(batches, middle)
-    assert found.mode == "reset"
-    assert found.loss[1] == pytest.approx(mean_loss(middle, batches), rel=1e-10)
-    naive = connectivity(first, second, cross_entropy, batches, points=3, reset=False)
-    assert abs(naive.loss[1] - found.loss[1]) > 1e-3  # so that the test can tell them apart
-    assert all(torch.equal(before[name], value) for name, value in first.state_dict().items())
-
-
-def test_connectivity_refuses_two_architectures() -> None:
-    with pytest.raises(ValueError, match="one architecture"):
-        connectivity(Point(0.0), Point(0.0, 1.0), cross_entropy, ONE)
 
 
 # Hessian
