@@ -458,10 +458,13 @@ def save(network: nn.Module, record: tracking.RunLog) -> None:
 def probe_batches(config: Config, data: Dataset) -> Batches:
     """The images that every probe of a sweep sees: clean, class-balanced, always the same."""
     chosen = data.probe_indices(config.probe.samples)
-    return [
-        (data.normalise(data.x_train[part]), data.y_train[part])
-        for part in chosen.split(PROBE_BATCH)
-    ]
+    return in_batches(data, data.x_train[chosen], data.y_train[chosen])
+
+
+def in_batches(data: Dataset, images: Tensor, labels: Tensor) -> Batches:
+    """uint8 images and their labels as probes take them."""
+    parts = zip(images.split(PROBE_BATCH), labels.split(PROBE_BATCH), strict=True)
+    return [(data.normalise(x), y) for x, y in parts]
 
 
 def test_batches(config: Config, data: Dataset) -> Batches:

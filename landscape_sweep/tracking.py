@@ -305,7 +305,10 @@ class Sweep:
         densities: ``run_id, node, weight, outlier``: spectral density; outliers are eigenvalues.
         surfaces: ``run_id, alpha, beta, loss, accuracy``; alpha and beta are distances in
             parameter space.
-        paths: ``pair, label, run_a, run_b, mode, alpha, loss, accuracy``.
+        paths: ``pair, label, run_a, run_b, mode, alpha, loss, accuracy, test_loss,
+            test_accuracy``.
+        barriers: ``label, mode, split, measure, mean, low, high, pairs, networks``: means over
+            pairs of seeds with a 95% interval.
         algorithm_1: ``run_id, rank, eigenvalue, algorithm_1``: certified eigenvalues beside those
             of the framework's algorithm 1 as written.
     """
@@ -320,6 +323,7 @@ class Sweep:
     densities: pd.DataFrame
     surfaces: pd.DataFrame
     paths: pd.DataFrame
+    barriers: pd.DataFrame
     algorithm_1: pd.DataFrame
 
 
@@ -333,6 +337,7 @@ DENSITY = "hessian/density.csv"
 ALGORITHM_1 = "hessian/algorithm_1.csv"
 SURFACE = "surface/surface.csv"
 PATHS = "connectivity/paths.csv"
+BARRIERS = "connectivity/barriers.csv"
 WEIGHTS = "weights/final.safetensors"
 CONFIG = "config.json"
 
@@ -362,6 +367,7 @@ def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None =
         densities=_gathered(client, runs, DENSITY),
         surfaces=_gathered(client, runs, SURFACE),
         paths=pd.concat([_read(client, r, PATHS) for r in parents] or [pd.DataFrame()]),
+        barriers=pd.concat([_read(client, r, BARRIERS) for r in parents] or [pd.DataFrame()]),
         algorithm_1=_gathered(client, runs, ALGORITHM_1),
     )
 

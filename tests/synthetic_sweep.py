@@ -51,6 +51,7 @@ def synthetic_sweep(
         densities=pd.concat([_density(run, nodes) for run in completed], ignore_index=True),
         surfaces=pd.concat([_surface(run, side) for run in completed], ignore_index=True),
         paths=_paths(completed),
+        barriers=_barriers(completed),
         algorithm_1=pd.concat([_algorithm_1(run, ranks) for run in completed], ignore_index=True),
     )
 
@@ -163,3 +164,14 @@ def _paths(completed: Sequence[dict[str, object]]) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
+
+
+def _barriers(completed: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """What ``_paths`` shows: one pair of two networks has no interval."""
+    rows = [
+        (label, mode, "train", "barrier", high, np.nan, np.nan, 1, 2)
+        for label in dict.fromkeys(run["label"] for run in completed)
+        for mode, high in MODES.items()
+    ]
+    columns = ["label", "mode", "split", "measure", "mean", "low", "high", "pairs", "networks"]
+    return pd.DataFrame(rows, columns=columns)

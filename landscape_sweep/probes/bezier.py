@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +53,7 @@ def train_bend(
             p.copy_((ends[0][name] + ends[1][name]) / 2)
     optimizer = torch.optim.SGD(bend.parameters(), lr=lr, momentum=0.9)
     random = torch.Generator().manual_seed(seed)
-    for step, (inputs, targets) in enumerate(itertools.islice(itertools.cycle(batches), steps)):
+    for step, (inputs, targets) in zip(range(steps), _again(batches), strict=False):
         for group in optimizer.param_groups:
             group["lr"] = lr * _rate(step / steps)
         t = float(torch.rand((), generator=random))
@@ -67,6 +66,12 @@ def train_bend(
         optimizer.step()
         progress(step + 1, steps)
     return bend.eval()
+
+
+def _again(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without end, and without keeping them as ``itertools.cycle`` does."""
+    while True:
+        yield from batches
 
 
 def _rate(done: float) -> float:
