@@ -18,20 +18,6 @@ from landscape_sweep.probes import gradient_noise, hessian, sharpness, surface
 from landscape_sweep.probes.measurement import Batches
 
 
-class Point(nn.Module):
-    """A "network" whose output is its parameter, whatever the input."""
-
-    def __init__(self, *theta: float) -> None:
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.theta.expand(len(inputs), -1)
-
-
-ONE: Batches = [(torch.zeros(3, 1), torch.zeros(3)), (torch.zeros(2, 1), torch.zeros(2))]
-
-
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double().eval()
