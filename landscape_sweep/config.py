@@ -174,6 +174,21 @@ class Early:
 
 
 @dataclass(kw_only=True)
+class Rank:
+    """Ranks of curvature matrices against eq. 12 (proposition 2)."""
+
+    samples: int = _key("images whose Jacobian is formed, from the probe's", low=1, high=2000)
+
+
+@dataclass(kw_only=True)
+class Conditioning:
+    """Conditioning of the Gauss-Newton matrix against eq. 11 (proposition 1)."""
+
+    samples: int = _key("images whose Jacobian is formed, from the probe's", low=1, high=2000)
+    alpha: float = _key("ridge of the effective dimension, as a weight decay", above=0)
+
+
+@dataclass(kw_only=True)
 class Probe:
     """What is measured at the final weights; a probe that is absent is not run."""
 
@@ -183,6 +198,8 @@ class Probe:
     sharpness: Sharpness | None = None
     surface: Surface | None = None
     gradient_noise: GradientNoise | None = None
+    rank: Rank | None = None
+    conditioning: Conditioning | None = None
     connectivity: Connectivity | None = None
     dynamics: Dynamics | None = None
     early: Early | None = None
@@ -257,6 +274,14 @@ def load(composed: DictConfig) -> Config:
         raise ConfigError(
             "probe.surface.points", config.probe.surface.points, "takes an odd number"
         )
+    for name in ("rank", "conditioning"):
+        keys = getattr(config.probe, name)
+        if keys and keys.samples > config.probe.samples:
+            raise ConfigError(
+                f"probe.{name}.samples",
+                keys.samples,
+                f"takes at most probe.samples={config.probe.samples}",
+            )
     if config.probe.sharpness and config.probe.sharpness.draws == 1:
         raise ConfigError("probe.sharpness.draws", 1, "takes 0, or 2 and more (standard error)")
     return config

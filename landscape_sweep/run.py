@@ -12,7 +12,7 @@ import math
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -477,6 +477,24 @@ def test_batches(config: Config, data: Dataset) -> Batches:
     ]
 
 
+class LazyBatches(Sequence[Any]):
+    """All images of a set as probes take them; a batch is normalised when it is asked for.
+
+    At once they would take four times the memory of the uint8 images.
+    """
+
+    def __init__(self, data: Dataset, images: Tensor, labels: Tensor) -> None:
+        self._normalise = data.normalise
+        self._parts = list(zip(images.split(PROBE_BATCH), labels.split(PROBE_BATCH), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, number: Any) -> Any:
+        images, labels = self._parts[number]
+        return self._normalise(images), labels
+
+
 def probes_at_one_model(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and keys of every probe that is switched on and looks at the final network."""
     for spec in dataclasses.fields(config.probe):
@@ -494,27 +512,36 @@ def probe(
 ) -> None:
     """Run every probe that is switched on, in eval mode, and log what it finds.
 
-    A probe whose signature names ``test_batches`` gets test images too, and one that names
-    ``trajectory`` the weights along training.
+    A probe gets of what is ``offered`` that which its signature names.
     """
     network.eval()
     loss_function = training.loss_function(config.loss)
     batches = probe_batches(config, data)
-    offered = {"test_batches": test_batches(config, data), "trajectory": path}
+    offered: dict[str, Callable[[], object]] = {
+        "test_batches": lambda: test_batches(config, data),
+        "train_batches": lambda: LazyBatches(data, data.x_train, data.y_train),
+        "initial": lambda: build(config, data).eval(),
+        "trajectory": lambda: path,
+        "images": lambda: config.probe.samples,
+        "classes": lambda: data.classes,
+    }
     found: dict[str, float] = {}
     seconds = _seconds_of_a_pass(network, loss_function, batches)
     for name, keys in probes_at_one_model(config):
         module = importlib.import_module(f"landscape_sweep.probes.{name}")
-        expected = seconds * module.passes(**keys)
+        function = getattr(module, name)
+        expected = seconds * module.passes(**keys, **_asked(module.passes, offered))
         if expected > SAID_SECONDS:
             log.info("  %s: about %s at most", name, duration(expected))
         began = time.monotonic()
-        function = getattr(module, name)
-        taken = inspect.signature(function).parameters.keys() & offered.keys()
-        keys |= {key: offered[key] for key in taken}
         with Progress(name) as progress:
             measured: Measurement = function(
-                network, loss_function, batches, **keys, progress=progress
+                network,
+                loss_function,
+                batches,
+                **keys,
+                **_asked(function, offered),
+                progress=progress,
             )
         log_measurement(measured, record)
         if notes := measured.notes():
@@ -526,6 +553,14 @@ def probe(
         rho = config.probe.sharpness.rho
         record.metrics({"sharpness/second_order": 0.5 * rho**2 * found["hessian/lambda_max"]})
     record.flush()
+
+
+def _asked(
+    function: Callable[..., object], offered: Mapping[str, Callable[[], object]]
+) -> dict[str, object]:
+    """Of what is offered, that which a function's signature names; made only for it."""
+    names = inspect.signature(function).parameters
+    return {name: make() for name, make in offered.items() if name in names}
 
 
 def log_measurement(measured: Measurement, record: tracking.RunLog) -> None:

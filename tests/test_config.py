@@ -103,6 +103,7 @@ def _dotted(node: object, prefix: str = "") -> set[str]:
         ("deterministic=1", "deterministic"),
         ("probe.surface.points=4", "probe.surface.points"),
         ("probe.sharpness.draws=1", "probe.sharpness.draws"),
+        ("+probe.rank.samples=300", "probe.rank.samples"),
         ("probe.hessian.product=eq13", "probe.hessian.product"),
         ("probe.hessian=5", "probe.hessian"),
         ("+probe.hessian.extra=5", "probe.hessian.extra"),
