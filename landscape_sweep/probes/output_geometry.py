@@ -27,12 +27,14 @@ class OutputGeometry:
         gram: (n, c, n, c) K = JJᵀ.
         strengths: (n, c) eigenvalues s_ik ≥ 0 of S_i, ascending; 0 where they may be rounding.
         directions: (n, c, c) eigenvectors of S_i, one a column.
+        curved: (c, r) orthonormal basis of the outputs' directions in which the loss is curved.
         parameters: p.
     """
 
     gram: Tensor
     strengths: Tensor
     directions: Tensor
+    curved: Tensor
     parameters: int
 
     @property
@@ -50,16 +52,16 @@ class OutputGeometry:
         return self.gram.flatten(2).flatten(0, 1)
 
     def curved_gram(self) -> Tensor:
-        """(m, m) Gram of the rows u_ikᵀJ_i with s_ik > 0: of the rank of G."""
-        rotated = torch.einsum("iak,iajb,jbl->ikjl", self.directions, self.gram, self.directions)
-        curved = (self.strengths > 0).flatten()
-        return rotated.flatten(2).flatten(0, 1)[curved][:, curved]
+        """(nr, nr) Gram of the rows of J_i in the curved directions: of the rank of G."""
+        rows = torch.einsum("ak,iajb,bl->ikjl", self.curved, self.gram, self.curved)
+        return rows.flatten(2).flatten(0, 1)
 
     def gauss_newton_gram(self) -> Tensor:
         """(m, m) Gram of the rows √(s_ik/n) u_ikᵀJ_i: its eigenvalues are the nonzero ones of G."""
-        strengths = self.strengths.flatten()
-        root = (strengths[strengths > 0] / self.samples).sqrt()
-        return root[:, None] * self.curved_gram() * root
+        rows = torch.einsum("iak,iajb,jbl->ikjl", self.directions, self.gram, self.directions)
+        positive = (self.strengths > 0).flatten()
+        root = (self.strengths.flatten()[positive] / self.samples).sqrt()
+        return root[:, None] * rows.flatten(2).flatten(0, 1)[positive][:, positive] * root
 
 
 def first_samples(batches: Batches, samples: int) -> tuple[Tensor, Tensor]:
@@ -100,26 +102,45 @@ def output_geometry(
         with torch.no_grad():
             outputs = objective.outputs(objective.vector.values, inputs.double())
         strengths, directions = _output_curvature(objective, outputs, targets)
+        curved = _curved_directions(objective, outputs, targets)
         gram = _jacobian_gram(objective, inputs.double(), outputs[0].numel(), progress)
-    return OutputGeometry(gram, strengths, directions, objective.vector.size)
+    return OutputGeometry(gram, strengths, directions, curved, objective.vector.size)
 
 
 def _output_curvature(
     objective: Objective, outputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, (n, c), and eigenvectors, (n, c, c), of ∇²_f ℓ_i."""
-
-    def one(flat: Tensor, target: Tensor) -> Tensor:
-        return objective.loss(flat.view(1, *outputs.shape[1:]), target[None])
-
-    curvature: Tensor = vmap(hessian(one))(outputs.flatten(1), targets)
-    values, vectors = torch.linalg.eigh(curvature)
+    """Eigenvalues, (n, c), and eigenvectors, (n, c, c), of S_i."""
+    values, vectors = torch.linalg.eigh(_output_hessians(objective, outputs, targets))
     # A softmax's entries, such as p − p², are differences of numbers up to 1: so much is rounding.
     scale = max(1.0, float(values.abs().max()))
     rounding = 10 * values.shape[1] * torch.finfo(values.dtype).eps * scale
     if bool((values < -rounding).any()):
         raise ValueError("the loss is not convex in the outputs, so it has no Gauss-Newton Gram")
     return torch.where(values > rounding, values, 0.0), vectors
+
+
+def _curved_directions(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
+    """(c, r) basis of the range of S_i, taken at outputs of zero.
+
+    The range is the same at all outputs: for softmax cross-entropy what is orthogonal to adding a
+    constant, for a squared loss everything. At zero no probability is small, so it can be read off,
+    where a confident softmax's own S_i has lost it to rounding.
+    """
+    mean = _output_hessians(objective, torch.zeros_like(outputs), targets).mean(0)
+    values, vectors = torch.linalg.eigh(mean)
+    curved: Tensor = vectors[:, values > 1e-8 * values.max()]
+    return curved
+
+
+def _output_hessians(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
+    """(n, c, c) S_i = ∇²_f ℓ_i, with outputs of any shape counted as c numbers."""
+
+    def one(flat: Tensor, target: Tensor) -> Tensor:
+        return objective.loss(flat.view(1, *outputs.shape[1:]), target[None])
+
+    hessians: Tensor = vmap(hessian(one))(outputs.flatten(1), targets)
+    return hessians
 
 
 def _jacobian_gram(

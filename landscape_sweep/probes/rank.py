@@ -98,8 +98,9 @@ def rank(
     """Ranks of the Gauss-Newton matrix and of the Hessian, in float64.
 
     The Gauss-Newton ranks are those of Gram matrices of Jacobian rows, each row brought to length
-    1 first. Neither that nor leaving out the sizes of S_i's eigenvalues changes the rank, but a
-    confident softmax makes them so unequal that small ones would drown in rounding.
+    1 first. Neither that nor leaving out the sizes of S_i's eigenvalues changes the exact rank, but
+    a confident softmax makes them so unequal that small ones would drown in rounding: how many
+    directions are curved noticeably, ``effective`` and ``outliers`` tell.
 
     Args:
         model: in eval mode; its weights are not changed.
