@@ -453,7 +453,9 @@ def flat(config: Config) -> dict[str, Any]:
     def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         for spec in dataclasses.fields(node):
             value = getattr(node, spec.name)
-            if dataclasses.is_dataclass(value):
+            if dataclasses.is_dataclass(value) and not dataclasses.fields(value):
+                yield f"{prefix}{spec.name}", True  # a probe without keys: switched on
+            elif dataclasses.is_dataclass(value):
                 yield from walk(value, f"{prefix}{spec.name}.")
             elif not (value is None and spec.default is None):
                 yield f"{prefix}{spec.name}", value
@@ -477,7 +479,14 @@ def from_json(text: str) -> Config:
     return config
 
 
-_NOT_IDENTITY = ("device", "threads", "resume", "outputs", "data.root", "tracking.", "sweep.")
+_NOT_IDENTITY = (
+    *("device", "threads", "resume", "outputs", "tracking.", "sweep."),
+    *("data.root", "data.fallback", "probe.name"),
+)
+"""Keys that say where a run computes and writes, or are a name for what other keys say."""
+
+PROBES_WHILE_TRAINING = ("early", "dynamics")
+"""Probes that look at a network while it is trained: stored weights can't answer them."""
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -485,13 +494,33 @@ def identity(config: Config) -> dict[str, Any]:
     return {k: v for k, v in flat(config).items() if not k.startswith(_NOT_IDENTITY)}
 
 
+def training_identity(config: Config) -> dict[str, Any]:
+    """The part that decides the trained weights and all that is measured on the way to them."""
+    asked = [name for name in PROBES_WHILE_TRAINING if getattr(config.probe, name, None)]
+    kept = {f"probe.{name}" for name in [*asked, *(["samples"] if asked else [])]}
+    return {
+        key: value
+        for key, value in identity(config).items()
+        if not key.startswith("probe.") or ".".join(key.split(".")[:2]) in kept
+    }
+
+
 def config_hash(config: Config, data_name: str) -> str:
-    """Twelve hexadecimal digits that name the result of a configuration.
+    """Twelve hexadecimal digits that name the result of a configuration, probes included.
 
     ``data_name`` is the data set that was really there, so that a run on the fallback is never
     taken for a run on the data set that was asked for.
     """
-    parts = {**identity(config), "data.loaded": data_name, "result_version": RESULT_VERSION}
+    return _result_digest(identity(config), data_name)
+
+
+def train_hash(config: Config, data_name: str) -> str:
+    """Twelve hexadecimal digits that name the trained weights of a configuration."""
+    return _result_digest(training_identity(config), data_name)
+
+
+def _result_digest(keys: dict[str, Any], data_name: str) -> str:
+    parts = {**keys, "data.loaded": data_name, "result_version": RESULT_VERSION}
     return digest(json.dumps(parts, sort_keys=True))
 
 
