@@ -485,9 +485,6 @@ _NOT_IDENTITY = (
 )
 """Keys that say where a run computes and writes, or are a name for what other keys say."""
 
-PROBES_WHILE_TRAINING = ("early", "dynamics")
-"""Probes that look at a network while it is trained: stored weights can't answer them."""
-
 
 def identity(config: Config) -> dict[str, Any]:
     """The part of a configuration that decides its result: not where it runs or is written."""
@@ -495,14 +492,20 @@ def identity(config: Config) -> dict[str, Any]:
 
 
 def training_identity(config: Config) -> dict[str, Any]:
-    """The part that decides the trained weights and all that is measured on the way to them."""
-    asked = [name for name in PROBES_WHILE_TRAINING if getattr(config.probe, name, None)]
-    kept = {f"probe.{name}" for name in [*asked, *(["samples"] if asked else [])]}
-    return {
-        key: value
-        for key, value in identity(config).items()
-        if not key.startswith("probe.") or ".".join(key.split(".")[:2]) in kept
+    """The part that decides the trained weights: everything but the probes."""
+    return {k: v for k, v in identity(config).items() if not k.startswith("probe.")}
+
+
+def probes_of_training(config: Config) -> dict[str, Any]:
+    """Keys of the probes that look at the network while it is trained.
+
+    Stored weights can't answer these; a run whose ``train_hash`` is the same, and which has
+    measured with the same keys, can.
+    """
+    keys = {
+        k: v for k, v in flat(config).items() if k.startswith(("probe.early", "probe.dynamics"))
     }
+    return {**keys, "probe.samples": config.probe.samples} if keys else {}
 
 
 def config_hash(config: Config, data_name: str) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import json
 import logging
 import math
 import shlex
@@ -21,6 +22,7 @@ import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 from torch.utils.flop_counter import FlopCounterMode
@@ -73,13 +75,17 @@ def main(composed: DictConfig) -> str:
     check(config)
     store = tracking.connect(config.tracking.uri, config.tracking.experiment_name, config.outputs)
     data = dataset(config)
+    training_name = schema.train_hash(config, data.name)
+    trained = find_trained(store, config, training_name) if config.resume else None
     record = tracking.open_run(
         store,
-        name=f"{label(config)} seed{config.seed}",
+        name=name(config),
         tags={
             "label": label(config),
             "config.hash": schema.config_hash(config, data.name),
-            "command": command(list(HydraConfig.get().overrides.task), config),
+            "train.hash": training_name,
+            "train.probes": json.dumps(schema.probes_of_training(config)),
+            "command": command([*HydraConfig.get().overrides.task, "resume=false"], config),
             "sweep.number": str(config.sweep.number),
             "sweep.id": config.sweep.id or "",
         },
@@ -88,24 +94,74 @@ def main(composed: DictConfig) -> str:
     log.info("%s seed%d on %s", label(config), config.seed, data.name)
     try:
         with tracking.recording(record):
-            record.end(run(config, data, record))
+            record.end(run(config, data, record, trained))
     except Exception as error:
         log.error("  failed: %s: %s", type(error).__name__, error)
         raise
     return record.run_id
 
 
-def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
-    """Train and probe one network; everything found goes to ``record``. Returns the outcome."""
+def run(config: Config, data: Dataset, record: tracking.RunLog, trained: str | None = None) -> str:
+    """Train and probe one network; everything found goes to ``record``. Returns the outcome.
+
+    ``trained`` is a finished run whose training was the same: its weights are taken instead.
+    """
     prepare_torch(config, data)
     record.params({**schema.flat(config), "data.loaded": data.name})
     record.text(schema.as_json(config), tracking.CONFIG)
+    path: list[Tensor] | None = [] if needs_trajectory(config) else None
+    network = recall(config, data, trained, record) if trained else None
+    if network is None:
+        network = build(config, data)
+        outcome = train(config, data, network, record, path)
+        if outcome != "completed":
+            return outcome
+    probe(config, data, network, record, path)
+    return "completed"
 
+
+def find_trained(store: tracking.Store, config: Config, train_hash: str) -> str | None:
+    """A finished run with the weights of ``config`` and all that it measures in training."""
+    if needs_trajectory(config):
+        return None  # the weights along training are not stored
+    wanted = schema.probes_of_training(config).items()
+    for run_id, measured in tracking.find_trained(store, train_hash):
+        if wanted <= json.loads(measured).items():
+            return run_id
+    return None
+
+
+def recall(
+    config: Config, data: Dataset, trained: str, record: tracking.RunLog
+) -> nn.Module | None:
+    """The network of a finished run, and all that its training logged; None where it is damaged."""
     network = build(config, data)
+    try:
+        training.load_weights(network, tracking.read_file(record.store, trained, tracking.WEIGHTS))
+        journal = tracking.read_text(record.store, trained, tracking.JOURNAL)
+        record.replay(tracking.journal_from_json(journal))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        log.warning("  the weights of run %s can't be used: %s; training again", trained, error)
+        return None
+    record.tags({"weights.from": trained})
+    log.info("  weights of run %s, whose training was the same (resume=false trains)", trained)
+    return network
+
+
+def train(
+    config: Config,
+    data: Dataset,
+    network: nn.Module,
+    record: tracking.RunLog,
+    path: list[Tensor] | None = None,
+) -> str:
+    """Train ``network`` and keep its weights with the run; ``path`` as in ``fit_network``.
+
+    Returns the outcome.
+    """
     loss_function = training.loss_function(config.loss)
     initial = [parameter.detach().clone() for parameter in network.parameters()]
     initial_loss, _ = training.evaluate(network, loss_function, data, data.x_train, data.y_train)
-    path: list[Tensor] | None = [] if needs_trajectory(config) else None
     fit, (test_loss, test_accuracy) = fit_network(config, data, network, record, path)
 
     loss, accuracy = training.evaluate(network, loss_function, data, data.x_train, data.y_train)
@@ -137,7 +193,6 @@ def run(config: Config, data: Dataset, record: tracking.RunLog) -> str:
         *(loss, test_loss, 100 * test_accuracy, fit.steps, duration(fit.seconds)),
     )
     save(network, record)
-    probe(config, data, network, record, path)
     return "completed"
 
 
@@ -210,6 +265,11 @@ def _check_writable(folder: str) -> None:
         raise ConfigError("outputs", folder, f"can't be written: {error.strerror}") from error
 
 
+def name(config: Config) -> str:
+    """What a run is called."""
+    return f"{label(config)} seed{config.seed}"
+
+
 def label(config: Config) -> str:
     """What tells configurations of a sweep apart, seeds left out."""
     values = schema.flat(config)
@@ -218,13 +278,14 @@ def label(config: Config) -> str:
         for key in (config.sweep.varied or "").split()
         if key not in ("batch_size", "optimizer.lr", "seed", "model")
     ]
-    name = f"{config.model.name} bs{config.batch_size} lr{config.optimizer.lr:g}"
-    return " ".join([name, *varied])
+    base = f"{config.model.name} bs{config.batch_size} lr{config.optimizer.lr:g}"
+    return " ".join([base, *varied])
 
 
 def command(overrides: Sequence[str], config: Config) -> str:
     """A line that repeats exactly this run when pasted into a shell."""
     told = [text for text in overrides if not text.lstrip("+").startswith("sweep.")]
+    told = list({text.partition("=")[0]: text for text in told}.values())  # the last one holds
     if config.data.root is not None and not any(t.startswith("data.root=") for t in told):
         told.append(f"data.root={config.data.root}")  # it may have come from the environment
     return shlex.join(["python", "-m", "landscape_sweep", *told])
@@ -445,11 +506,12 @@ def watch(
 
 
 def save(network: nn.Module, record: tracking.RunLog) -> None:
-    """The final weights, with the run."""
+    """The final weights, with the run, and what it took to get there."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, Path(tracking.WEIGHTS).name)
         training.save_weights(network, file)
         record.file(file, tracking.WEIGHTS)
+    record.text(record.journal.as_json(), tracking.JOURNAL)
 
 
 # ---------------------------------------------------------------- probing

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
+
+log = logging.getLogger("landscape_sweep")
 
 FLUSH_SECONDS = 5.0
 """Metrics wait at most this long before they are written in one batch."""
@@ -108,11 +110,64 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+@dataclass(frozen=True)
+class CellRecord:
+    """One cell of a sweep, as the sweep's own run lists it.
+
+    Attributes:
+        number: place in the sweep.
+        identity: ``config.hash``, by which its run is found.
+        label: what tells configurations of this sweep apart, seeds left out.
+        name: what its run is called.
+        overrides: what makes its configuration.
+    """
+
+    number: int
+    identity: str
+    label: str
+    name: str
+    overrides: list[str]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a run has logged, so that another run can go on from there.
+
+    Attributes:
+        run_id: the MLflow run.
+        metrics: name, value and step of each metric, in order.
+        files: paths of its artifacts, tables and figures among them.
+    """
+
+    run_id: str
+    metrics: list[tuple[str, float, int]]
+    files: list[str]
+
+    def as_json(self) -> str:
+        """Text from which ``journal_from_json`` makes it again, to the last bit."""
+        return json.dumps(asdict(self))
+
+
+def journal_from_json(text: str) -> Journal:
+    """The journal that ``Journal.as_json`` wrote.
+
+    Raises:
+        ValueError: a text that is damaged or something else.
+    """
+    try:
+        found = json.loads(text)
+        metrics = [(str(name), float(value), int(step)) for name, value, step in found["metrics"]]
+        return Journal(str(found["run_id"]), metrics, [str(path) for path in found["files"]])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a journal: {error}") from error
+
+
 class RunLog:
     """One MLflow run that is being written. Metrics are gathered and written in batches."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.run_id = store, run_id
+        self.journal = Journal(run_id, [], [])
         self._waiting: list[Metric] = []
         self._flushed = time.monotonic()
 
@@ -132,6 +187,7 @@ class RunLog:
         """
         from mlflow.entities import Metric
 
+        self.journal.metrics.extend((name, float(v), step) for name, v in values.items())
         now = int(time.time() * 1000)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
@@ -176,6 +232,18 @@ class RunLog:
         """Log a file of the same name under ``path``."""
         folder = str(Path(path).parent)
         self.store.client.log_artifact(self.run_id, str(file), "" if folder == "." else folder)
+        self.journal.files.append(path)
+
+    def replay(self, journal: Journal) -> None:
+        """Log again what another run had logged: its metrics, and copies of its files.
+
+        Raises:
+            FileNotFoundError: a file of that run is gone.
+        """
+        for path in journal.files:
+            self.file(read_file(self.store, journal.run_id, path), path)
+        for name, value, step in journal.metrics:
+            self.metrics({name: value}, step)
 
     def end(self, outcome: str) -> None:
         """Write what waits and close the run with one of ``OUTCOMES``."""
@@ -264,10 +332,17 @@ def find_parent(store: Store, sweep_id: str) -> str | None:
     return str(runs[0].info.run_id) if runs else None
 
 
-def find_finished(store: Store, sweep_id: str) -> set[str]:
-    """``config.hash`` of every finished run of a sweep."""
-    runs = _search(store.client, [store.experiment_id], f"tags.`sweep.id` = '{sweep_id}'")
-    return {run.data.tags["config.hash"] for run in runs if _finished(run)}
+def find_finished(store: Store) -> dict[str, str]:
+    """``config.hash`` and run of everything that the experiment has finished, newest first."""
+    runs = _search(store.client, [store.experiment_id], "tags.`config.hash` != ''")
+    return {r.data.tags["config.hash"]: r.info.run_id for r in reversed(runs) if _finished(r)}
+
+
+def find_trained(store: Store, train_hash: str) -> list[tuple[str, str]]:
+    """Completed runs with the weights of ``train_hash``, newest first, and their ``train.probes``."""
+    where = f"tags.`train.hash` = '{train_hash}' and tags.`run.outcome` = 'completed'"
+    runs = _search(store.client, [store.experiment_id], where)
+    return [(str(run.info.run_id), run.data.tags.get("train.probes", "{}")) for run in runs]
 
 
 def _finished(run: Run) -> bool:
@@ -339,6 +414,10 @@ SURFACE = "surface/surface.csv"
 PATHS = "connectivity/paths.csv"
 BARRIERS = "connectivity/barriers.csv"
 WEIGHTS = "weights/final.safetensors"
+JOURNAL = "weights/journal.json"
+"""What training logged until the weights were final."""
+CELLS = "cells.json"
+"""On a sweep's own run: what it is made of."""
 CONFIG = "config.json"
 
 
@@ -396,8 +475,7 @@ def _found(
         if sweep not in parents:
             raise ConfigError("sweep", sweep, "takes one of " + (", ".join(parents) or "none yet"))
         parent = parents[sweep]
-        runs = _search(client, [parent.info.experiment_id], f"tags.`sweep.id` = '{sweep}'")
-        return [parent], _newest_of_each_configuration(runs)
+        return [parent], _runs_of_sweep(client, parent)
     experiment = client.get_experiment_by_name(str(experiment_name))
     if experiment is None:
         names = ", ".join(e.name for e in client.search_experiments())
@@ -405,6 +483,43 @@ def _found(
     runs = _search(client, [experiment.experiment_id], "tags.`config.hash` != ''")
     here = [r for r in parents.values() if r.info.experiment_id == experiment.experiment_id]
     return here, _newest_of_each_configuration(runs)
+
+
+def _runs_of_sweep(client: MlflowClient, parent: Run) -> list[Run]:
+    """One run for each cell of a sweep, named as this sweep names it.
+
+    A cell that an earlier sweep of the same experiment had finished is that sweep's run.
+    """
+    sweep, experiments = parent.data.tags["sweep.parent"], [parent.info.experiment_id]
+    cells = _cells(client, parent)
+    if not cells:
+        return _newest_of_each_configuration(
+            _search(client, experiments, f"tags.`sweep.id` = '{sweep}'")
+        )
+    every = _search(client, experiments, "tags.`config.hash` != ''")
+    runs = [run for run in every if run.data.tags["config.hash"] in cells]
+    for run in runs:
+        cell = cells[run.data.tags["config.hash"]]
+        run.data.tags.update({"label": cell.label, "mlflow.runName": cell.name})
+        run.data.tags["sweep.number"] = str(cell.number)
+    return _newest_of_each_configuration(runs)
+
+
+def _cells(client: MlflowClient, parent: Run) -> dict[str, CellRecord]:
+    """The cells of a sweep by ``config.hash``; none, with a warning, where the list is damaged."""
+    file = _artifact(client, str(parent.info.run_id), CELLS)
+    if file is None:
+        return {}
+    try:
+        listed = [CellRecord(**entry) for entry in json.loads(file.read_text())]
+    except (TypeError, ValueError) as error:
+        log.warning(
+            "sweep %s: its %s is damaged (%s); only the runs that it started are shown, and the "
+            "sweep's command mends it",
+            *(parent.data.tags["sweep.parent"], CELLS, error),
+        )
+        return {}
+    return {cell.identity: cell for cell in listed}
 
 
 def _newest_of_each_configuration(found: Iterable[Run]) -> list[Run]:
@@ -415,6 +530,11 @@ def _newest_of_each_configuration(found: Iterable[Run]) -> list[Run]:
         if identity not in best or (_finished(run) and not _finished(best[identity])):
             best[identity] = run
     return sorted(best.values(), key=lambda r: int(r.data.tags.get("sweep.number", "0")))
+
+
+def log_cells(parent: RunLog, cells: Sequence[CellRecord]) -> None:
+    """Put the list of a sweep's cells on the sweep's own run."""
+    parent.text(json.dumps([asdict(cell) for cell in cells], indent=1), CELLS)
 
 
 def _value(text: str) -> Any:
@@ -433,7 +553,7 @@ def _run_table(runs: Sequence[Run]) -> pd.DataFrame:
         rows.append(
             {
                 "run_id": run.info.run_id,
-                "name": run.info.run_name,
+                "name": tags.get("mlflow.runName", run.info.run_name),
                 "label": tags.get("label", run.info.run_name),
                 "outcome": tags.get("run.outcome", "interrupted"),
                 "reason": tags.get("run.reason", ""),

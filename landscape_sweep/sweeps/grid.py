@@ -7,7 +7,7 @@ has finished, and always ends with the report.
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,6 +38,14 @@ class Cell:
     config: Config
     identity: str
 
+    def record(self, varied: str) -> tracking.CellRecord:
+        """The cell as the sweep's own run lists it."""
+        link = dataclasses.replace(self.config.sweep, varied=varied)
+        config = dataclasses.replace(self.config, sweep=link)
+        return tracking.CellRecord(
+            self.number, self.identity, run.label(config), run.name(config), self.overrides
+        )
+
 
 def sweep(
     hydra_config: DictConfig,
@@ -65,19 +73,25 @@ def sweep(
     first = cells[0].config
     sweep_id = schema.digest(" ".join(sorted({cell.identity for cell in cells})))
     store = tracking.connect(first.tracking.uri, first.tracking.experiment_name, first.outputs)
-    done = tracking.find_finished(store, sweep_id) if first.resume else set()
+    done = tracking.find_finished(store) if first.resume else {}
     missing = [cell for cell in cells if cell.identity not in done]
     parent = _open_parent(store, sweep_id, arguments, cells)
+    varied = " ".join(_varied(overrides))
+    records = [cell.record(varied) for cell in cells]
+    tracking.log_cells(parent, records)
     with open_dict(hydra_config):
         hydra_config.sweep.id = sweep_id  # part of hydra.sweep.dir
     log.info(
         "sweep %s: %d runs, %d already finished, %d to do",
         *(sweep_id, len(cells), len(cells) - len(missing), len(missing)),
     )
+    for cell in records:
+        if cell.identity in done:
+            log.info("  finished before: %s (run %s)", cell.name, done[cell.identity])
     link = [
         f"sweep.id='{sweep_id}'",  # quoted: digits alone would be read as a number
         f"sweep.parent_run_id='{parent.run_id}'",
-        f"sweep.varied='{' '.join(_varied(overrides))}'",
+        f"sweep.varied='{varied}'",
     ]
     outcome = "completed"
     try:
@@ -131,7 +145,7 @@ def _open_parent(
     if earlier is not None:
         return tracking.reopen_run(store, earlier)
     configurations = {run.label(cell.config) for cell in cells}
-    parent = tracking.open_run(
+    return tracking.open_run(
         store,
         name=f"sweep {sweep_id}",
         tags={
@@ -141,8 +155,6 @@ def _open_parent(
             f"\n\n    {command}\n\nFigures and the report are under Artifacts.",
         },
     )
-    parent.text(json.dumps([cell.overrides for cell in cells], indent=1), "cells.json")
-    return parent
 
 
 def _launch(launcher: Launcher, cells: Sequence[Cell], link: Sequence[str]) -> int:
