@@ -339,7 +339,7 @@ def find_finished(store: Store) -> dict[str, str]:
 
 
 def find_trained(store: Store, train_hash: str) -> list[tuple[str, str]]:
-    """Completed runs with the weights of ``train_hash``, newest first, and their ``train.probes``."""
+    """Completed runs with these weights, newest first, each with its tag ``train.probes``."""
     where = f"tags.`train.hash` = '{train_hash}' and tags.`run.outcome` = 'completed'"
     runs = _search(store.client, [store.experiment_id], where)
     return [(str(run.info.run_id), run.data.tags.get("train.probes", "{}")) for run in runs]
