@@ -247,6 +247,8 @@ class Config:
     batch_size: int = _key("images a step", low=1)
     epochs: int = _key("passes over the training set", low=0)
     seed: int = _key("seed of initialisation and data order", low=0, high=2**32 - 1)
+    fork_step: int | None = _key("steps that runs of one fork_seed share", low=0)
+    fork_seed: int = _key("seed of what is shared before the fork", low=0, high=2**32 - 1)
     device: str = _key("where to compute", choices=("auto", "cpu", "cuda"))
     deterministic: bool = _key("identical bits from identical configurations")
     threads: int | None = _key("CPU threads; null chooses by the network's size", low=1)

@@ -366,6 +366,11 @@ def derived_seed(seed: int, purpose: str) -> int:
     return int(words[0] >> np.uint64(1))
 
 
+def shared_seed(config: Config) -> int:
+    """The seed of what runs have in common before they fork: initialisation and first steps."""
+    return config.seed if config.fork_step is None else config.fork_seed
+
+
 def _options(config: Config) -> dict[str, Any]:
     """The model's own keys, as its constructor takes them."""
     options = dataclasses.asdict(config.model)
@@ -375,7 +380,7 @@ def _options(config: Config) -> dict[str, Any]:
 def build(config: Config, data: Dataset) -> nn.Module:
     """The network at initialisation, drawn from its own seed, on the device of ``data``."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(config.seed, "init"))
+        torch.manual_seed(derived_seed(shared_seed(config), "init"))
         network = models.build(
             config.model.name, shape=data.shape, classes=data.classes, **_options(config)
         )
@@ -415,7 +420,7 @@ def fit_network(
         network.parameters(), **{k: v for k, v in keys.items() if v is not None}
     )
     generator = torch.Generator(data.x_train.device)
-    generator.manual_seed(derived_seed(config.seed, "augment"))
+    generator.manual_seed(derived_seed(shared_seed(config), "augment"))
     transform = datasets.augment(config.data.augment)
     loss_function = training.loss_function(config.loss)
 
@@ -449,9 +454,19 @@ def fit_network(
             *(epoch.step, steps, duration(left)),
         )
 
+    fork = None
+    if config.fork_step is not None:
+        fork = (config.fork_step, derived_seed(config.seed, "order"))
+
+    def on_step(step: int) -> None:
+        if step == config.fork_step:
+            generator.manual_seed(derived_seed(config.seed, "augment"))
+        progress(step, steps)
+
     look(0)
     keep_weights()
     with Progress("training") as progress:
+        on_step(0)
         fit = training.train(
             network,
             data,
@@ -461,13 +476,14 @@ def fit_network(
             steps=steps,
             schedule=schedule,
             lr=config.optimizer.lr,
-            seed=derived_seed(config.seed, "order"),
+            seed=derived_seed(shared_seed(config), "order"),
+            fork=fork,
             augment=None if config.data.augment == "none" else lambda x: transform(x, generator),
             stop_train_loss=config.stop.train_loss,
             milestone=MILESTONE if config.probe.early else None,
             check_every=config.stop.check_every,
             on_epoch=on_epoch,
-            on_step=lambda step: progress(step, steps),
+            on_step=on_step,
         )
     return fit, tested or test(len(fit.epochs))
 

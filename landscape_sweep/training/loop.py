@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Protocol, TypeAlias
 
 import torch
@@ -91,6 +92,7 @@ def train(
     schedule: str,
     lr: float,
     seed: int,
+    fork: tuple[int, int] | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     stop_train_loss: float | None = None,
     milestone: float | None = None,
@@ -110,6 +112,7 @@ def train(
         schedule: ``cosine`` or ``constant``.
         lr: initial learning rate.
         seed: seed of the data order, which does not depend on the device.
+        fork: (k, seed): from step k on, counted from 0, the data order is that of this seed.
         augment: applied to each uint8 batch.
         stop_train_loss: end when the clean training loss in eval mode is at most this.
         milestone: a clean training loss; ``Fit`` tells when it was reached.
@@ -121,8 +124,10 @@ def train(
     """
     device = data.x_train.device
     # Not in channels_last: on the CPU torch 2.14 then writes out of bounds at 4 channels.
-    order = torch.Generator().manual_seed(seed)
-    batches = _batches(len(data.y_train), batch_size, order, device)
+    batches = _batches(len(data.y_train), batch_size, seed, device)
+    if fork is not None:
+        own = _batches(len(data.y_train), batch_size, fork[1], device)
+        batches = chain(islice(batches, fork[0]), islice(own, fork[0], None))
     watched = data.probe_indices(min(MATCHED_LOSS_IMAGES, len(data.y_train)))
     target = -math.inf if stop_train_loss is None else stop_train_loss
     awaited = -math.inf if milestone is None else milestone
@@ -173,10 +178,11 @@ def train(
 
 
 def _batches(
-    images: int, batch_size: int, order: torch.Generator, device: torch.device
+    images: int, batch_size: int, seed: int, device: torch.device
 ) -> Iterator[tuple[Tensor, bool]]:
     """Indices of each batch, without end, and whether it is the last of its epoch."""
     count = images // batch_size
+    order = torch.Generator().manual_seed(seed)
     while True:
         # Drawn on the CPU, so that the order is the same on every device.
         shuffled = torch.randperm(images, generator=order).to(device)
