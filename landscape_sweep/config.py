@@ -144,6 +144,16 @@ class Surface:
 
 
 @dataclass(kw_only=True)
+class Profile:
+    """The loss along the gradient, leading eigenvectors and random directions."""
+
+    points: int = _key("points of a line, odd so that the centre is one of them", low=3)
+    rise: float = _key("rise of the loss that a line reaches out to, by its quadratic", above=0)
+    eigenvectors: int = _key("leading eigenvectors of the Hessian", low=0)
+    random: int = _key("random directions", low=0)
+
+
+@dataclass(kw_only=True)
 class Connectivity:
     """Loss along paths between two runs that differ only in seed (section 4.3)."""
 
@@ -197,6 +207,7 @@ class Probe:
     hessian: Hessian | None = None
     sharpness: Sharpness | None = None
     surface: Surface | None = None
+    profile: Profile | None = None
     gradient_noise: GradientNoise | None = None
     rank: Rank | None = None
     conditioning: Conditioning | None = None
@@ -272,10 +283,10 @@ def load(composed: DictConfig) -> Config:
     assert isinstance(given, dict)
     config = _typed(Config, {str(k): v for k, v in given.items() if k != "experiment"}, "")
     assert isinstance(config, Config)
-    if config.probe.surface and config.probe.surface.points % 2 == 0:
-        raise ConfigError(
-            "probe.surface.points", config.probe.surface.points, "takes an odd number"
-        )
+    for name in ("surface", "profile"):
+        part = getattr(config.probe, name)
+        if part and part.points % 2 == 0:
+            raise ConfigError(f"probe.{name}.points", part.points, "takes an odd number")
     for name in ("rank", "conditioning"):
         keys = getattr(config.probe, name)
         if keys and keys.samples > config.probe.samples:

@@ -11,6 +11,8 @@ from landscape_sweep.probes.early import early
 from landscape_sweep.probes.gradient_noise import gradient_noise
 from landscape_sweep.probes.hessian import hessian
 from landscape_sweep.probes.measurement import Batches, Loss, Measurement, loss_and_accuracy
+from landscape_sweep.probes.planes import networks_plane
+from landscape_sweep.probes.profile import profile
 from landscape_sweep.probes.sharpness import sharpness
 from landscape_sweep.probes.surface import surface
 
@@ -24,6 +26,8 @@ __all__ = [
     "gradient_noise",
     "hessian",
     "loss_and_accuracy",
+    "networks_plane",
+    "profile",
     "sharpness",
     "surface",
 ]

@@ -1,11 +1,20 @@
-"""A network's outputs on fixed inputs, again and again while its weights change."""
+"""A network moved through weight space, and its loss on fixed samples again and again."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from landscape_sweep.probes.measurement import (
+    Batches,
+    Loss,
+    loss_and_accuracy,
+    mean_loss_and_accuracy,
+)
 
 CHUNK = 32
 """Samples that go through the network together on a CPU: their activations stay in the cache."""
@@ -50,6 +59,61 @@ class Forward:
             return False
         close = AGREEMENT * float(expected.abs().max())
         return outputs.shape == expected.shape and bool((outputs - expected).abs().max() <= close)
+
+
+class Moved:
+    """A copy of a model whose weights are moved to θ + Σ_i c_i d_i.
+
+    Args:
+        model: not changed.
+        centre: (p,) θ, all parameters in the model's order.
+        directions: d_i, (p,) each.
+    """
+
+    def __init__(self, model: nn.Module, centre: Tensor, directions: Sequence[Tensor]) -> None:
+        self.model = copy.deepcopy(model)
+        self.parameters = [p.data for p in self.model.parameters()]
+        sizes = [p.numel() for p in self.parameters]
+
+        def split(vector: Tensor) -> list[Tensor]:
+            parts = zip(vector.split(sizes), self.parameters, strict=True)
+            return [part.view_as(p) for part, p in parts]
+
+        self.centre = split(centre)
+        self.directions = [split(d) for d in directions]
+
+    def to(self, *coordinates: float) -> None:
+        """Move to ``coordinates``, always from the centre, so that no rounding adds up."""
+        torch._foreach_copy_(self.parameters, self.centre)
+        for direction, coordinate in zip(self.directions, coordinates, strict=True):
+            torch._foreach_add_(self.parameters, direction, alpha=coordinate)
+
+
+class Evaluator:
+    """Loss and accuracy of a model over batches, again and again as its weights move.
+
+    Args:
+        model: in eval mode; its weights may change between calls.
+        loss: mean loss of a batch.
+        batches: the samples over which L is the mean.
+        statistics: BatchNorm statistics are re-estimated on these before each evaluation.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Loss, batches: Batches, statistics: Batches | None = None
+    ) -> None:
+        self.model, self.loss, self.batches = model, loss, batches
+        self.statistics = statistics
+        self.forward = Forward(model, [inputs for inputs, _ in batches])
+
+    def __call__(self, *, plain: bool = False) -> tuple[float, float]:
+        """Loss and accuracy (0 to 1); ``plain`` to the last bit as the model alone gives them."""
+        if self.statistics is not None:
+            update_bn(self.statistics, self.model)
+        if plain or self.statistics is not None:
+            return loss_and_accuracy(self.model, self.loss, self.batches)
+        outputs = ((self.forward(i), targets) for i, (_, targets) in enumerate(self.batches))
+        return mean_loss_and_accuracy(outputs, self.loss)
 
 
 def _on_cpu(tensor: Tensor) -> bool:

@@ -132,13 +132,9 @@ def hessian_plane(model: nn.Module, loss: Loss, batches: Batches, *, seed: int =
     found = lanczos(operator, k=2, tol=1e-2, seed=seed, max_products=200, eigenvectors=True)
     assert found.eigenvectors is not None
     theta = weights(model)
-    vectors = []
-    for vector in found.eigenvectors:
-        names = operator.objective.vector.names
-        moved = dict(zip(names, operator.objective.vector.split(vector), strict=True))
-        whole = [moved.get(n, torch.zeros_like(p)) for n, p in model.named_parameters()]
-        vectors.append(_upright(parameters_to_vector(whole).detach().cpu().double()))
-    first, second = _orthonormal(vectors)
+    first, second = _orthonormal(
+        [embedded(model, operator, v).cpu().double() for v in found.eigenvectors]
+    )
     labels = [
         f"eigenvector {rank} (λ = {value:.4g}{'' if done else f', residual {residual:.0%}'})"
         for rank, value, residual, done in zip(
@@ -146,6 +142,16 @@ def hessian_plane(model: nn.Module, loss: Loss, batches: Batches, *, seed: int =
         )
     ]
     return Plane(theta, first.to(theta), second.to(theta), (labels[0], labels[1]), _norm(theta))
+
+
+def embedded(model: nn.Module, operator: HessianOperator, vector: Tensor) -> Tensor:
+    """An eigenvector over all parameters: 0 where none is differentiated, its largest entry > 0."""
+    parts = operator.objective.vector.split(vector)
+    moved = dict(zip(operator.objective.vector.names, parts, strict=True))
+    whole = parameters_to_vector(
+        [moved.get(name, torch.zeros_like(p)) for name, p in model.named_parameters()]
+    ).detach()
+    return whole if float(whole[whole.abs().argmax()]) > 0 else -whole
 
 
 def trajectory_plane(path: Sequence[Tensor], *, seed: int = 0) -> Plane:
@@ -236,12 +242,6 @@ def _orthonormal(two: Sequence[Tensor] | Tensor) -> tuple[Tensor, Tensor]:
         second = second - (first @ second) * first
         second = second / torch.linalg.vector_norm(second).clamp_min(torch.finfo(torch.double).tiny)
     return first, second
-
-
-def _upright(vector: Tensor) -> Tensor:
-    """An eigenvector has no sign: its largest entry is made positive."""
-    largest = vector[vector.abs().argmax()]
-    return vector if float(largest) > 0 else -vector
 
 
 def _norm(vector: Tensor) -> float:

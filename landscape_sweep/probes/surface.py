@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
-from landscape_sweep.probes.forward import Forward
+from landscape_sweep.probes.forward import Evaluator, Moved
 from landscape_sweep.probes.measurement import (
     Batches,
     Loss,
     Measurement,
     Progress,
-    loss_and_accuracy,
-    mean_loss_and_accuracy,
     silent,
 )
 from landscape_sweep.probes.planes import (
@@ -132,7 +127,7 @@ def surface(
         seed: seed of random directions.
 
     The value at the centre is the network's own, to the last bit; other points agree with
-    the plain evaluation to rounding (``Forward``).
+    the plain evaluation to rounding (``Evaluator``).
 
     Raises:
         ValueError: an even or too small number of points, directions that are not known, a
@@ -146,9 +141,9 @@ def surface(
             f"a plane of {len(plane.centre)} parameters for a model of {len(weights(model))}"
         )
     alpha, beta = _axes(plane, points, radius)
-    moved = _Moved(model, plane)
+    moved = Moved(model, plane.centre, (plane.first, plane.second))
     sets = [batches] if test_batches is None else [batches, test_batches]
-    evaluators = [_Evaluator(moved.model, loss, part, batches if reset else None) for part in sets]
+    evaluators = [Evaluator(moved.model, loss, part, batches if reset else None) for part in sets]
     values = np.empty((2 * len(sets), points, points))
     for i, a in enumerate(alpha):
         for j, b in enumerate(beta):
@@ -213,44 +208,6 @@ def _axis(low: float, high: float, points: int) -> np.ndarray:
     step = (high - low) / (points - 1)
     below = min(max(round(-low / step), 0), points - 1)
     return step * (np.arange(points) - below)
-
-
-class _Moved:
-    """A copy of a model whose weights are moved over a plane."""
-
-    def __init__(self, model: nn.Module, plane: Plane) -> None:
-        self.model = copy.deepcopy(model)
-        self.parameters = [p.data for p in self.model.parameters()]
-        sizes = [p.numel() for p in self.parameters]
-        self.centre, self.first, self.second = (
-            [part.view_as(p) for part, p in zip(v.split(sizes), self.parameters, strict=True)]
-            for v in (plane.centre, plane.first, plane.second)
-        )
-
-    def to(self, alpha: float, beta: float) -> None:
-        """θ + α d1 + β d2, always from the centre, so that no rounding adds up."""
-        torch._foreach_copy_(self.parameters, self.centre)
-        torch._foreach_add_(self.parameters, self.first, alpha=alpha)
-        torch._foreach_add_(self.parameters, self.second, alpha=beta)
-
-
-class _Evaluator:
-    """Loss and accuracy of a model over batches, again and again as its weights move."""
-
-    def __init__(
-        self, model: nn.Module, loss: Loss, batches: Batches, statistics: Batches | None
-    ) -> None:
-        self.model, self.loss, self.batches = model, loss, batches
-        self.statistics = statistics
-        self.forward = Forward(model, [inputs for inputs, _ in batches])
-
-    def __call__(self, *, plain: bool) -> tuple[float, float]:
-        if self.statistics is not None:
-            update_bn(self.statistics, self.model)
-        if plain or self.statistics is not None:
-            return loss_and_accuracy(self.model, self.loss, self.batches)
-        outputs = ((self.forward(i), targets) for i, (_, targets) in enumerate(self.batches))
-        return mean_loss_and_accuracy(outputs, self.loss)
 
 
 def passes(*, points: int, radius: float, directions: Directions) -> float:
