@@ -35,18 +35,14 @@ from landscape_sweep.data import Dataset
 from landscape_sweep.progress import Progress, duration
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from landscape_sweep.probes import Batches, Loss, Measurement
 
 log = logging.getLogger("landscape_sweep")
 
 PROBE_BATCH = 256
 """Images in one batch of the probes."""
-
-PICTURES = {
-    tracking.SPECTRUM: figures.hessian_spectra,
-    tracking.SURFACE: figures.contours,
-}
-"""Tables of a run that are logged as a picture too."""
 
 SMALL_STEP_FLOPS = 4e8
 """A forward pass below this takes 0.8 to 1.05 of the time with a second thread, and many times
@@ -647,12 +643,24 @@ def log_measurement(measured: Measurement, record: tracking.RunLog) -> None:
     for metric, values in measured.series().items():
         for rank, value in enumerate(values, start=1):
             record.metrics({metric: value}, rank)
-    for path, columns in measured.tables().items():
-        frame = pd.DataFrame(columns)
-        record.table(frame, path)
-        if path in PICTURES:
-            picture = PICTURES[path](frame.assign(run_id=""), pd.Series({"": ""}))
-            record.figure(picture, str(Path(path).with_suffix(".png")))
+    tables = {path: pd.DataFrame(columns) for path, columns in measured.tables().items()}
+    for path, table in tables.items():
+        record.table(table, path)
+    for path, picture in _pictures(tables):
+        record.figure(picture, str(Path(path).with_suffix(".png")))
+
+
+def _pictures(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
+    """Tables of one run that are drawn too, each with its picture."""
+    title = pd.Series({"": ""})
+    of_run = {path: table.assign(run_id="") for path, table in tables.items()}
+    for path, table in of_run.items():
+        if path == tracking.SPECTRUM:
+            yield path, figures.hessian_spectra(table, title)
+        elif path == tracking.SURFACE:
+            yield path, figures.contours(table, title, of_run.get(tracking.MARKS))
+        elif path == tracking.PROFILE:
+            yield path, figures.profiles(table, of_run[tracking.PROFILE_CURVATURE])
 
 
 def _seconds_of_a_pass(network: nn.Module, loss_function: Loss, batches: Batches) -> float:

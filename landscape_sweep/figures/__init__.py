@@ -2,6 +2,7 @@
 
 from landscape_sweep.figures.barriers import barriers
 from landscape_sweep.figures.bars import metric_bars
+from landscape_sweep.figures.profiles import profiles
 from landscape_sweep.figures.scatter import (
     geometry_against_generalisation,
     noise_against_flatness,
@@ -18,6 +19,7 @@ __all__ = [
     "hessian_spectra",
     "metric_bars",
     "noise_against_flatness",
+    "profiles",
     "summary_table",
     "surfaces_3d",
     "training_dynamics",

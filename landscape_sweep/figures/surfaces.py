@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-from landscape_sweep.figures.style import PANELS, panels
+from landscape_sweep.figures.style import PALETTE, PANELS, panels
+
+WIDE = 10.0
+"""Losses whose largest is above this many times the smallest are shown on a logarithmic scale."""
+
+LEVELS = 12
 
 
-def _grid(surface: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Axes and values; what is not finite is masked, not replaced."""
+def _grid(surface: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ma.MaskedArray[Any, Any]]:
+    """Axes and losses by (beta, alpha); what is not finite is masked, not replaced."""
     table = surface.pivot(index="beta", columns="alpha", values="loss")
     return (
         table.columns.to_numpy(),
@@ -19,42 +29,121 @@ def _grid(surface: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
-def contours(surfaces: pd.DataFrame, titles: pd.Series) -> Figure:
-    """Contours of log10 loss, a panel a run; the cross is the trained network.
+def _is_wide(surfaces: pd.DataFrame) -> bool:
+    """Whether all panels show log10 of the loss."""
+    loss = surfaces["loss"][np.isfinite(surfaces["loss"])]
+    return bool(len(loss)) and bool(loss.min() > 0) and bool(loss.max() > WIDE * loss.min())
+
+
+def contours(
+    surfaces: pd.DataFrame, titles: pd.Series, marks: pd.DataFrame | None = None
+) -> Figure:
+    """Contours of the loss, a panel a run, each with its own colour scale.
+
+    The trained network is the cross. Contour lines are labelled with the loss itself; colours are
+    log10 of it where the losses of the figure span more than a decade. Where the loss is not
+    finite there is a hole.
 
     Args:
-        surfaces: ``run_id, alpha, beta, loss``; distances in parameter space.
+        surfaces: ``run_id, alpha, beta, loss``, and ``alpha_label, beta_label`` where the axes
+            have names; distances in parameter space.
         titles: panel title by ``run_id``.
+        marks: ``run_id, name, alpha, beta``: weights that a plane was laid through. Epochs are
+            joined to a path, networks are named.
     """
     chosen = list(surfaces.groupby("run_id", sort=False))[:PANELS]
-    figure, every = panels(len(chosen))
+    wide = _is_wide(surfaces)
+    figure, every = panels(len(chosen), width=3.9, height=3.4)
     for axes, (run_id, surface) in zip(every, chosen, strict=True):
         alpha, beta, loss = _grid(surface)
-        filled = axes.contourf(alpha, beta, np.log10(loss), levels=14, cmap="cividis")
-        axes.plot(0, 0, "x", color="white")
-        figure.colorbar(filled, ax=axes, label="log10 loss")
-        axes.set(title=titles[run_id], xlabel="distance along d1", ylabel="distance along d2")
-        axes.set_aspect("equal")
+        shown = np.ma.log10(loss) if wide else loss
+        axes.set_facecolor("white")
+        filled = axes.contourf(alpha, beta, shown, levels=LEVELS, cmap="cividis")
+        lines = axes.contour(
+            alpha, beta, shown, levels=list(filled.levels)[::3], colors="white", linewidths=0.6
+        )
+        axes.clabel(lines, fontsize=6, fmt=lambda v: f"{10**v if wide else v:.3g}")
+        bar = figure.colorbar(filled, ax=axes, label="cross-entropy")
+        if wide:
+            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{10**v:.3g}"))
+        if marks is not None:
+            _draw_marks(axes, marks[marks["run_id"] == run_id])
+        axes.plot(0, 0, "X", color="white", markeredgecolor="black", markersize=8, zorder=5)
+        axes.set_title(titles[run_id], fontsize=9)
+        axes.set(xlabel=_label(surface, "alpha"), ylabel=_label(surface, "beta"))
+        axes.set(xlim=(alpha[0], alpha[-1]), ylim=(beta[0], beta[-1]))
+        axes.set_aspect("equal" if np.ptp(beta) > np.ptp(alpha) / 3 else "auto")
         axes.grid(visible=False)
-    figure.suptitle(_heading("Loss contours on a random plane", surfaces))
+    figure.suptitle(_heading("Loss contours", surfaces, wide))
     return figure
+
+
+def _draw_marks(axes: Axes, marks: pd.DataFrame) -> None:
+    """Epochs as a path from the first to the last, other weights as named points."""
+    if marks.empty:
+        return
+    if marks["name"].str.startswith("epoch").all():
+        axes.plot(
+            marks["alpha"], marks["beta"], "o-", color=PALETTE[1], markersize=3.5, linewidth=1.2
+        )
+        named = marks.iloc[[0]]
+    else:
+        axes.plot(marks["alpha"], marks["beta"], "o", color=PALETTE[1], markersize=5)
+        named = marks
+    for row in named.itertuples():
+        axes.annotate(
+            str(row.name),
+            (float(row.alpha), float(row.beta)),  # type: ignore[arg-type]
+            xytext=(-4, -9),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "lw": 0},
+        )
 
 
 def surfaces_3d(surfaces: pd.DataFrame, titles: pd.Series) -> Figure:
-    """The same planes in three dimensions; arguments as for ``contours``."""
+    """The same planes in three dimensions; the trained network is the point.
+
+    Args:
+        surfaces, titles: as for ``contours``.
+    """
     chosen = list(surfaces.groupby("run_id", sort=False))[:PANELS]
-    figure, every = panels(len(chosen), height=3.0, projection="3d")
+    wide = _is_wide(surfaces)
+    figure, every = panels(len(chosen), width=4.2, height=3.8, projection="3d")
     for axes, (run_id, surface) in zip(every, chosen, strict=True):
         alpha, beta, loss = _grid(surface)
         x, y = np.meshgrid(alpha, beta)
-        axes.plot_surface(x, y, np.log10(loss), cmap="cividis", linewidth=0)  # type: ignore[attr-defined]
-        axes.set(title=titles[run_id], xlabel="d1", ylabel="d2")
-        axes.set_zlabel("log10 loss")  # type: ignore[attr-defined]
+        shown = np.ma.log10(loss).filled(np.nan) if wide else loss.filled(np.nan)
+        low, high = np.nanmin(shown), np.nanmax(shown)
+        axes.plot_surface(  # type: ignore[attr-defined]
+            x, y, shown, cmap="cividis", linewidth=0, vmin=low, vmax=high, rstride=1, cstride=1
+        )
+        middle = shown[np.argmin(np.abs(beta)), np.argmin(np.abs(alpha))]
+        axes.plot([0], [0], [middle], "o", color=PALETTE[1], markersize=5, zorder=10)
+        axes.set_title(titles[run_id], fontsize=9)
+        axes.set_xlabel(_label(surface, "alpha", 26), fontsize=7)
+        axes.set_ylabel(_label(surface, "beta", 26), fontsize=7)
+        axes.set_zlabel("cross-entropy", fontsize=7)  # type: ignore[attr-defined]
+        if wide:
+            axes.zaxis.set_major_formatter(  # type: ignore[attr-defined]
+                FuncFormatter(lambda v, _: f"{10**v:.3g}")
+            )
         axes.tick_params(labelsize=6)
-    figure.suptitle(_heading("Loss surfaces on a random plane", surfaces))
+        axes.set_box_aspect(None, zoom=0.82)  # type: ignore[call-arg]
+    figure.suptitle(_heading("Loss surfaces", surfaces, wide))
     return figure
 
 
-def _heading(text: str, surfaces: pd.DataFrame) -> str:
+def _label(surface: pd.DataFrame, axis: str, width: int = 42) -> str:
+    """``distance along …`` in at most a few lines; d1 and d2 where the plane has no names."""
+    names = surface.get(f"{axis}_label")
+    name = {"alpha": "d1", "beta": "d2"}[axis] if names is None else str(names.iloc[0])
+    return textwrap.fill(f"distance along {name}", width)
+
+
+def _heading(text: str, surfaces: pd.DataFrame, wide: bool) -> str:
+    scale = "logarithmic scale" if wide else "linear scale"
     total = surfaces["run_id"].nunique()
-    return text if total <= PANELS else f"{text} (first {PANELS} of {total} runs)"
+    more = "" if total <= PANELS else f" (first {PANELS} of {total} runs)"
+    return f"{text}, {scale}, its own a panel{more}"
