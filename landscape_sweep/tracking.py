@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -386,6 +386,7 @@ class Sweep:
             pairs of seeds with a 95% interval.
         algorithm_1: ``run_id, rank, eigenvalue, algorithm_1``: certified eigenvalues beside those
             of the framework's algorithm 1 as written.
+        marks: ``run_id, name, alpha, beta, distance``: weights that a surface was laid through.
     """
 
     id: str
@@ -400,6 +401,7 @@ class Sweep:
     paths: pd.DataFrame
     barriers: pd.DataFrame
     algorithm_1: pd.DataFrame
+    marks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id"]))
 
 
 HISTORIES = (
@@ -451,6 +453,7 @@ def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None =
         paths=pd.concat([_read(client, r, PATHS) for r in parents] or [pd.DataFrame()]),
         barriers=pd.concat([_read(client, r, BARRIERS) for r in parents] or [pd.DataFrame()]),
         algorithm_1=_gathered(client, runs, ALGORITHM_1),
+        marks=_gathered(client, runs, MARKS),
     )
 
 

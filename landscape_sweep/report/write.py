@@ -104,7 +104,7 @@ def _plans(sweep: Sweep) -> Iterator[_Plan]:
     )
     yield _Plan(
         "loss_surfaces",
-        "A random plane through each trained network, the same for all runs of one architecture.",
+        "A plane through each trained network; random directions are those of its architecture.",
         len(sweep.surfaces) > 0,
         lambda: figures.surfaces_3d(sweep.surfaces, titles),
     )
@@ -112,7 +112,7 @@ def _plans(sweep: Sweep) -> Iterator[_Plan]:
         "loss_contours",
         "The trained network is the cross. Distances are in parameter space.",
         len(sweep.surfaces) > 0,
-        lambda: figures.contours(sweep.surfaces, titles),
+        lambda: figures.contours(sweep.surfaces, titles, sweep.marks),
     )
     yield _Plan(
         "correlation_analysis",
