@@ -45,7 +45,7 @@ def test_too_little_data_is_said() -> None:
     [
         Estimate(0.3, 0.2, 11),
         Estimate(-0.5, 0.3, 9, "fisher"),
-        Proportion(2, 40),
+        Proportion(3, 40),
         Proportion(0, 80),
     ],
 )
