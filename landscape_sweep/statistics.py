@@ -67,7 +67,7 @@ class Estimate:
         """The α whose 1 − α interval just reaches ``bound``."""
         distance = abs(_onto(bound, self.scale) - _onto(self.value, self.scale))
         if self.se == 0:
-            return float(distance == 0)
+            return 0.0  # no interval goes beyond the value
         return float(2 * stats.t.sf(distance / self.se, self.df))
 
 
@@ -108,8 +108,8 @@ class Exact:
         return self.value, self.value
 
     def alpha(self, bound: float) -> float:
-        """1 at the value, else 0."""
-        return float(bound == self.value)
+        """No interval goes beyond the value."""
+        return 0.0
 
 
 def _onto(value: float, scale: Scale) -> float:
@@ -162,16 +162,21 @@ def jackknife(
     codes = np.arange(rows) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     groups = min(int(codes.max()) + 1, MOST_GROUPS)
     codes = codes % groups
-    value = statistic(*columns)
-    without = np.array([statistic(*(c[codes != k] for c in columns)) for k in range(groups)])
-    edge = 1 - 1e-6  # a perfect correlation has no finite artanh
-    on = np.clip(np.append(without, value), -edge, edge) if scale == "fisher" else without
-    if scale == "fisher":
-        on = np.arctanh(on[:-1])
-    elif scale == "log":
-        on = np.log(on)
-    on = on[np.isfinite(on)]  # without one cluster nothing may vary: no value
-    spread = float(np.sqrt((groups - 1) * np.mean((on - on.mean()) ** 2))) if len(on) else np.nan
+    without = [statistic(*(c[codes != k] for c in columns)) for k in range(groups)]
+    return _jackknifed(statistic(*columns), np.array(without), scale, controls)
+
+
+def _jackknifed(value: float, without: Floats, scale: Scale, controls: int) -> Estimate:
+    """The estimate whose error is the spread of its values ``without`` each group."""
+    groups = len(without)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if scale == "fisher":
+            # A perfect correlation has no finite artanh.
+            on = np.arctanh(np.clip(without, -1 + 1e-6, 1 - 1e-6))
+        else:
+            on = np.log(without) if scale == "log" else without
+    on = on[np.isfinite(on)]  # without one of them nothing may vary: no value
+    spread = math.sqrt((groups - 1) * float(np.var(on))) if len(on) > 1 else math.nan
     return Estimate(value, spread, max(groups - 1 - controls, 1), scale)
 
 
@@ -195,6 +200,33 @@ def over_pairs(values: Floats, first: ArrayLike, second: ArrayLike) -> Estimate:
     without = np.array([values[(ends != network).all(0)].mean() for network in networks])
     spread = float(np.sqrt((count - 1) * np.mean((without - without.mean()) ** 2)))
     return Estimate(value, spread, count - 1)
+
+
+def slope(y: Floats, regressors: Floats, combination: ArrayLike) -> Estimate:
+    """A combination of the slopes of least squares, with leave-one-out (CV3) errors.
+
+    Args:
+        y: (configs,)
+        regressors: (configs, k), without the constant, which is added.
+        combination: (k,): (1, 0, …) is the first slope, (1, 1, 0, …) the sum of two.
+
+    Returns:
+        Student's t with configs − k − 1 degrees; NaN where the regressors are collinear, or a
+        single configuration alone carries one of them.
+    """
+    X = np.column_stack([np.ones(len(y)), regressors])
+    free = len(y) - X.shape[1]
+    if free < 1 or np.linalg.matrix_rank(X) < X.shape[1]:
+        return Estimate(math.nan, math.nan, 1)
+    inverse = np.linalg.inv(X.T @ X)
+    b = inverse @ X.T @ y
+    leverage = np.einsum("ij,jk,ik->i", X, inverse, X)
+    if leverage.max() > 1 - 1e-9:
+        return Estimate(math.nan, math.nan, 1)
+    c = np.concatenate([[0.0], np.asarray(combination, float)])
+    change = (X @ inverse @ c) * (y - X @ b) / (1 - leverage)  # without configuration i
+    spread = math.sqrt((len(y) - 1) * float(np.var(change)))
+    return Estimate(float(c @ b), spread, free)
 
 
 # ---------------------------------------------------------------- association
@@ -227,6 +259,107 @@ def partial_spearman(x: Floats, y: Floats, controls: Floats) -> float:
     return pearson(left[:, 0], left[:, 1])
 
 
+def concordance(
+    x: Floats,
+    time: Floats,
+    observed: NDArray[np.bool_],
+    clusters: ArrayLike,
+    strata: ArrayLike,
+) -> Estimate:
+    """Somers' D of x with a right-censored time: 2C − 1 of Harrell's C-index (1982).
+
+    A pair of one stratum counts if the earlier time was observed: +1 where the smaller x was
+    earlier, −1 where it was later, 0 where x is equal. Errors leave out one cluster at a time.
+
+    Args:
+        x, time: (rows,)
+        observed: (rows,) false where the run ended before the event.
+        clusters: (rows,) which rows belong together.
+        strata: (rows,) pairs are compared within one only.
+    """
+    strata = np.asarray(strata)
+    codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    many = int(codes.max()) + 1
+    total = np.zeros(2)  # score and number of pairs
+    with_cluster = np.zeros((2, many))  # of the pairs that a cluster is part of
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        for i in rows[observed[rows]]:
+            later = rows[time[rows] > time[i]]
+            found = np.stack([np.sign(x[later] - x[i]), np.ones(len(later))])
+            total += found.sum(1)
+            with_cluster[:, codes[i]] += found.sum(1)
+            apart = codes[later] != codes[i]  # a pair within a cluster is already counted
+            for kind in (0, 1):
+                with_cluster[kind] += np.bincount(
+                    codes[later[apart]], found[kind, apart], minlength=many
+                )
+    if total[1] == 0:
+        return Estimate(math.nan, math.nan, 1)
+    left = total[:, None] - with_cluster
+    without = left[0] / np.where(left[1] > 0, left[1], np.nan)
+    return _jackknifed(float(total[0] / total[1]), without, "fisher", 0)
+
+
+def granulated_kendall(x: Floats, y: Floats, axes: NDArray[np.integer]) -> tuple[Estimate, Floats]:
+    """Ψ and ψ of Jiang et al. (2020): does x rank y when one hyper-parameter moves at a time?
+
+    Args:
+        x, y: (configs,) a measure and what it should rank, seeds averaged.
+        axes: (configs, k) codes of the hyper-parameters' values.
+
+    Returns:
+        Ψ, the mean of ψ over the axes, with leave-one-configuration-out errors, and ψ (k,): the
+        mean sign of Δx Δy over pairs that differ in that axis alone, averaged within each cell
+        of the other axes first. NaN for an axis without such pairs.
+    """
+    pairs = [_pairs_along(axes, j) for j in range(axes.shape[1])]
+    signs = [np.sign(x[a] - x[b]) * np.sign(y[a] - y[b]) for a, b, _ in pairs]
+
+    def psi(keep: NDArray[np.bool_]) -> Floats:
+        return np.array(
+            [
+                _mean_of_cell_means(s[k], cell[k])
+                for s, (a, b, cell) in zip(signs, pairs, strict=True)
+                for k in (keep[a] & keep[b],)
+            ]
+        )
+
+    everything = psi(np.ones(len(x), bool))
+    groups = np.arange(len(x)) % min(len(x), MOST_GROUPS)
+    if np.isnan(everything).all():
+        return Estimate(math.nan, math.nan, 1), everything
+    without = [psi(groups != g) for g in range(groups.max() + 1)]
+    overall = np.array([np.nanmean(p) if np.isfinite(p).any() else np.nan for p in without])
+    return _jackknifed(float(np.nanmean(everything)), overall, "fisher", 0), everything
+
+
+def _pairs_along(
+    axes: NDArray[np.integer], axis: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs of configurations that differ in one axis alone, and the cell they belong to."""
+    others = np.delete(axes, axis, axis=1)
+    cells = np.unique(others, axis=0, return_inverse=True)[1].reshape(-1)
+    first, second, cell = [], [], []
+    order = np.argsort(cells, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(cells[order])) + 1):
+        a, b = np.triu_indices(len(members), 1)
+        a, b = members[a], members[b]
+        differ = axes[a, axis] != axes[b, axis]
+        first.append(a[differ])
+        second.append(b[differ])
+        cell.append(np.full(int(differ.sum()), cells[members[0]]))
+    return np.concatenate(first), np.concatenate(second), np.concatenate(cell)
+
+
+def _mean_of_cell_means(values: Floats, cell: NDArray[np.intp]) -> float:
+    if len(values) == 0:
+        return math.nan
+    count = np.bincount(cell)
+    sums = np.bincount(cell, values)
+    return float(np.mean(sums[count > 0] / count[count > 0]))
+
+
 # ---------------------------------------------------------------- many tests, and how many runs
 
 
@@ -240,18 +373,34 @@ def holm(p: ArrayLike) -> Floats:
     return adjusted
 
 
+def tost(estimate: Estimated, low: float, high: float) -> float:
+    """p of the two one-sided tests that a value lies between two bounds (Schuirmann 1987)."""
+    if not low <= estimate.value <= high:
+        return 1.0
+    return max(estimate.alpha(low), estimate.alpha(high)) / 2
+
+
 def benjamini_hochberg(p: ArrayLike) -> Floats:
     """p-values adjusted for the share of false ones among the decisions."""
     adjusted: Floats = stats.false_discovery_control(np.asarray(p, float), method="bh")
     return adjusted
 
 
-def configs_needed(p: float, configs: int, *, power: float = 0.8) -> float:
+def configs_needed(p: float, configs: int, *, unbroken: bool = False, power: float = 0.8) -> float:
     """Configurations with which a 95% interval would decide, if the estimate is right.
 
     An interval shrinks with the root of their number: the estimate now lies z(p) standard errors
     from where it would decide, and it takes z(0.05) for that, and z of ``power`` to make sure.
+    A share of which there is no case yet (``unbroken``) decides when (1 − bound)^n is small enough.
+
+    Args:
+        p: the α whose interval would decide now.
+        configs: configurations now.
+        unbroken: the estimate is a share, and none of the configurations is a case.
+        power: probability with which it shall decide.
     """
+    if unbroken:
+        return math.ceil(configs * math.log((1 - LEVEL) / 2) / math.log(p / 2))
     here = float(stats.norm.isf(p / 2))
     wanted = float(stats.norm.isf((1 - LEVEL) / 2) + stats.norm.ppf(power))
     return math.ceil(configs * (wanted / here) ** 2) if here > 1e-6 else math.inf

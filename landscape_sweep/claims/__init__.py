@@ -7,28 +7,64 @@ in ``CLAIMS``.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from landscape_sweep.claims import conjecture_1_1
+from landscape_sweep.claims import (
+    conjecture_1_1,
+    conjecture_1_2,
+    conjecture_1_3,
+    conjecture_1_4,
+    finding_7_1,
+    finding_7_2,
+    finding_7_3,
+    finding_7_4,
+    proposition_1,
+    proposition_2,
+    theorem_1,
+    theorem_2,
+)
 from landscape_sweep.claims.table import prepared
-from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import benjamini_hochberg, holm
+from landscape_sweep.claims.verdict import (
+    FEWEST_CONFIGS,
+    FEWEST_SEEDS,
+    Evidence,
+    Line,
+    Region,
+    Verdict,
+    number,
+)
+from landscape_sweep.statistics import benjamini_hochberg, configs_needed, holm
 
 __all__ = ["Evidence", "Line", "Region", "Verdict", "evaluate", "write_claims"]
 
-CLAIMS = (conjecture_1_1,)
+CLAIMS = (
+    theorem_1,
+    theorem_2,
+    proposition_1,
+    proposition_2,
+    conjecture_1_1,
+    conjecture_1_2,
+    conjecture_1_3,
+    conjecture_1_4,
+    finding_7_1,
+    finding_7_2,
+    finding_7_3,
+    finding_7_4,
+)
 
 ALPHA = 0.05
 FALSE_DISCOVERIES = 0.1
+MOST_CONFIGS = 10_000
+"""Configurations beyond which no number is told."""
 
 
 def evaluate(runs: pd.DataFrame) -> list[Verdict]:
@@ -43,8 +79,9 @@ def evaluate(runs: pd.DataFrame) -> list[Verdict]:
     Benjamini-Hochberg at 0.1; a verdict that does not survive becomes INCONCLUSIVE.
     """
     frame = prepared(runs)
-    verdicts = [verdict for claim in CLAIMS for verdict in claim.judge(frame)]
-    return _corrected(verdicts)
+    with np.errstate(all="ignore"):  # what overflows or is undefined is told as a verdict's reason
+        verdicts = [verdict for claim in CLAIMS for verdict in claim.judge(frame)]
+    return [replace(v, settled_by=_settled_by(v)) for v in _corrected(verdicts)]
 
 
 def _corrected(verdicts: list[Verdict]) -> list[Verdict]:
@@ -62,9 +99,7 @@ def _corrected(verdicts: list[Verdict]) -> list[Verdict]:
         if not places:
             continue
         for i, p in zip(places, adjust([verdicts[i].p for i in places]), strict=True):
-            corrected[i] = _held(
-                dataclasses.replace(verdicts[i], p_adjusted=float(p)), level, len(places)
-            )
+            corrected[i] = _held(replace(verdicts[i], p_adjusted=float(p)), level, len(places))
     return corrected
 
 
@@ -72,12 +107,28 @@ def _held(verdict: Verdict, level: float, tests: int) -> Verdict:
     """The verdict, or INCONCLUSIVE where its corrected p is above the level."""
     if verdict.verdict == "INCONCLUSIVE" or verdict.p_adjusted <= level:
         return verdict
-    return dataclasses.replace(
+    return replace(
         verdict,
         verdict="INCONCLUSIVE",
         reason=f"{verdict.reason} Alone it would be {verdict.verdict}, but it is one of {tests} "
         f"tests, and corrected for that p is {number(verdict.p_adjusted)}.",
     )
+
+
+def _settled_by(verdict: Verdict) -> str:
+    """What to run so that the verdict would no longer be INCONCLUSIVE, and how large."""
+    if verdict.verdict != "INCONCLUSIVE":
+        return ""
+    wanted = [FEWEST_CONFIGS, verdict.needed]
+    if verdict.p <= ALPHA < verdict.p_adjusted:
+        wanted.append(configs_needed(verdict.p_adjusted, verdict.configs))
+    configs = np.nanmax(wanted)
+    size = (
+        f"{configs:.0f} configurations × {FEWEST_SEEDS} seeds"
+        if configs <= MOST_CONFIGS
+        else f"more than {MOST_CONFIGS} configurations: the estimate is at the edge of the claim"
+    )
+    return f"experiment={verdict.experiment}: {size}"
 
 
 def write_claims(verdicts: Iterable[Verdict], path: Path | str) -> None:
@@ -86,7 +137,7 @@ def write_claims(verdicts: Iterable[Verdict], path: Path | str) -> None:
     NaN and infinity are ``null``: JSON has neither.
     """
     text = json.dumps(
-        [_plain(dataclasses.asdict(v)) for v in verdicts],
+        [_plain(asdict(v)) for v in verdicts],
         indent=1,
         ensure_ascii=False,
         allow_nan=False,

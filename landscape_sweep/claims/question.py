@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from landscape_sweep.claims import table
 from landscape_sweep.claims.verdict import (
-    FEWEST_CONFIGS,
-    FEWEST_SEEDS,
     Evidence,
     Form,
     Region,
@@ -21,10 +18,7 @@ from landscape_sweep.claims.verdict import (
     number,
     shortage,
 )
-from landscape_sweep.statistics import Estimated, configs_needed
-
-MOST_CONFIGS = 10_000
-"""Configurations beyond which no number is told."""
+from landscape_sweep.statistics import Estimated, Proportion, configs_needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +68,17 @@ def answer(
     question: Question,
     runs: pd.DataFrame,
     measure: Callable[[pd.DataFrame], Measured],
+    kind: str = "",
 ) -> Iterator[Verdict]:
     """A verdict for each architecture, or one for all where the question is universal.
 
     Args:
         runs: as ``table.prepared`` returns; a selection of them where only some count.
         measure: takes the completed runs that have every column.
+        kind: which runs were selected, as an adjective: "full-batch".
     """
     if lacking := table.missing(runs, question.columns):
-        yield _unmeasured(question, runs, lacking)
+        yield unmeasured(question, lacks(runs, lacking, kind))
         return
     scopes = [("", runs)] if question.universal else list(runs.groupby(table.ARCHITECTURE))
     for name, scope in scopes:
@@ -96,7 +92,7 @@ def computed(
     """The verdict of an analytic case: a number that was computed, held against the region."""
     verdict = decide((value, value), question.region)
     where = "which is" if verdict == "SUPPORTED" else "which is not"
-    return dataclasses.replace(
+    return replace(
         _open(question),
         verdict=verdict,
         estimate=value,
@@ -122,21 +118,22 @@ def _open(question: Question) -> Verdict:
         configs=0,
         seeds=0,
         reason="",
+        experiment=question.experiment,
         primary=question.primary,
     )
 
 
-def _unmeasured(question: Question, runs: pd.DataFrame, lacking: list[str]) -> Verdict:
-    """The verdict where no run has what is needed, and what to run."""
-    done = len(table.completed(runs))
-    what = " and ".join(lacking)
-    return dataclasses.replace(
-        _open(question),
-        reason=f"None of the {done} completed runs measured {what}."
-        if done
-        else "No run has completed.",
-        settled_by=_plan(question, FEWEST_CONFIGS),
-    )
+def unmeasured(question: Question, reason: str) -> Verdict:
+    """The verdict where no run has what is needed: why, and what to run."""
+    return replace(_open(question), reason=reason)
+
+
+def lacks(runs: pd.DataFrame, lacking: list[str], kind: str = "") -> str:
+    """What the runs lack, in a sentence."""
+    done, runs_of_kind = len(table.completed(runs)), f"{kind} run".strip()
+    if not done:
+        return f"No {runs_of_kind} has completed."
+    return f"None of the {done} completed {runs_of_kind}s measured {' and '.join(lacking)}."
 
 
 def _judged(
@@ -148,39 +145,32 @@ def _judged(
     """The verdict over one architecture's runs."""
     rows = table.whole(scope, question.columns)
     configs, seeds = int(rows[table.CONFIGURATION].nunique()), table.seeds(rows)
-    blank = dataclasses.replace(
-        _open(question),
-        architecture=architecture,
-        configs=configs,
-        seeds=seeds,
-        settled_by=_plan(question, FEWEST_CONFIGS),
-    )
+    blank = replace(_open(question), architecture=architecture, configs=configs, seeds=seeds)
     if configs < 3:
-        return dataclasses.replace(
+        return replace(
             blank, reason=f"It was measured in {configs} configurations: too few to say anything."
         )
     try:
         found = measure(rows)
     except NotMeasurableError as why:
-        return dataclasses.replace(blank, reason=f"{_capital(str(why))}.")
+        return replace(blank, reason=f"{_capital(str(why))}.")
     interval = found.estimate.interval()
     if math.isnan(found.estimate.value) or any(map(math.isnan, interval)):
-        return dataclasses.replace(
+        return replace(
             blank, reason=f"{_capital(question.quantity)} is undefined: something does not vary."
         )
     short = shortage(configs, seeds, table.failed_share(scope, question.columns))
     alone = decide(interval, question.region)
-    verdict = "INCONCLUSIVE" if short else alone
     p = p_of_decision(found.estimate, question.region)
-    needed = max(FEWEST_CONFIGS, configs_needed(p, configs))
-    return dataclasses.replace(
+    unbroken = isinstance(found.estimate, Proportion) and found.estimate.hits == 0
+    return replace(
         blank,
-        verdict=verdict,
+        verdict="INCONCLUSIVE" if short else alone,
         estimate=found.estimate.value,
         interval=interval,
         reason=_reason(question, found, blank, alone, short),
-        settled_by=_plan(question, needed) if verdict == "INCONCLUSIVE" else "",
         evidence=found.evidence,
+        needed=configs_needed(p, configs, unbroken=unbroken),
         p=p,
     )
 
@@ -211,15 +201,7 @@ def _reason(question: Question, found: Measured, counted: Verdict, alone: str, s
     return f"{text} {found.note}".strip()
 
 
-def _plan(question: Question, configs: float) -> str:
-    """What to run, and how large."""
-    size = (
-        f"{configs:.0f} configurations × {FEWEST_SEEDS} seeds"
-        if configs <= MOST_CONFIGS
-        else f"more than {MOST_CONFIGS} configurations, for it lies at the edge of the claim"
-    )
-    return f"experiment={question.experiment}: {size}"
-
-
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """With a capital where the sentence begins with a word and not with a symbol."""
+    first = text.split()[0].replace("-", "")
+    return text[:1].upper() + text[1:] if first.isascii() and first.isalpha() else text

@@ -36,15 +36,34 @@ def prepared(runs: pd.DataFrame) -> pd.DataFrame:
         if (c.startswith(_PART_OF_CONFIGURATION) or c in _ALSO) and c not in _ASIDE and "/" not in c
     ]
     told = frame[[ARCHITECTURE, *keys]].astype(str)
-    frame[CONFIGURATION] = told.groupby(list(told.columns), sort=False).ngroup()
+    frame[CONFIGURATION] = told.groupby(list(told.columns), sort=False, dropna=False).ngroup()
     return frame
 
+
+TEST_IMAGES = {"cifar10": 10_000, "fashion_mnist": 10_000, "digits": 360}
 
 _NUMBERS = (
     *("batch_size", "epochs", "seed", "model.width", "model.depth", "data.train_size"),
     *("data.label_noise", "stop.steps", "stop.train_loss", "probe.sharpness.rho"),
     *("optimizer.lr", "optimizer.momentum", "optimizer.weight_decay"),
 )
+
+
+def configuration_keys(frame: pd.DataFrame) -> list[str]:
+    """The columns that tell configurations apart: what was computed, the seed aside."""
+    return [
+        c
+        for c in frame.columns
+        if (c.startswith(_PART_OF_CONFIGURATION) or c in _ALSO) and c not in _ASIDE and "/" not in c
+    ]
+
+
+def texts(frame: pd.DataFrame, key: str) -> pd.Series:
+    """A key's values as lower-case text; "" where it is not told."""
+    if key not in frame:
+        return pd.Series("", index=frame.index)
+    values = frame[key]
+    return values.where(values.notna(), "").astype(str).str.lower()
 
 
 def _architecture(frame: pd.DataFrame) -> pd.Series:
@@ -55,7 +74,7 @@ def _architecture(frame: pd.DataFrame) -> pd.Series:
     for key, words in (("model.norm", "norm"), ("model.skip", "skip")):
         if key not in frame:
             continue
-        value = frame[key].where(frame[key].notna(), None).astype(str)
+        value = texts(frame, key)
         varies = value.groupby(frame["model.name"].astype(str)).transform("nunique") > 1
         name = name.where(~varies, name + f" {words}=" + value)
     return name
@@ -103,3 +122,40 @@ def means(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     table = groups[list(columns)].mean()
     table[ARCHITECTURE] = groups[ARCHITECTURE].first()
     return table
+
+
+def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The runs that were stopped at one training loss, and a sentence that says so.
+
+    Runs that gave up before they were there are kept, as censored: they count as failed. Where no
+    run was stopped by its loss, all runs.
+    """
+    goals = frame.get("stop.train_loss", pd.Series(dtype=float)).dropna()
+    if goals.empty or "train/loss" not in frame:
+        return frame, (
+            "The runs were not stopped at equal training loss; the loss is adjusted for, which "
+            "is weaker."
+        )
+    goal = float(goals.mode().iloc[0])
+    chosen = frame[frame["stop.train_loss"] == goal].copy()
+    chosen.loc[chosen["train/loss"] > goal * (1 + 1e-6), "outcome"] = "censored"
+    return chosen, f"All runs were stopped at training loss {goal:g}."
+
+
+def learning_rate(frame: pd.DataFrame) -> pd.Series:
+    """η/(1 − β): the rate that momentum β amounts to."""
+    momentum = frame.get("optimizer.momentum", pd.Series(0.0, index=frame.index)).fillna(0.0)
+    rate: pd.Series = frame["optimizer.lr"] / (1 - momentum)
+    return rate
+
+
+def train_images(frame: pd.DataFrame) -> pd.Series:
+    """n, as measured or as configured; NaN where neither is told."""
+    nothing = pd.Series(np.nan, index=frame.index)
+    return frame.get("measure/train_images", nothing).fillna(frame.get("data.train_size", nothing))
+
+
+def test_images(frame: pd.DataFrame) -> pd.Series:
+    """Test images of each run's data set; NaN where it is not a known one."""
+    names = frame.get("data.loaded", frame.get("data.name", pd.Series("", index=frame.index)))
+    return names.map(TEST_IMAGES).astype(float)

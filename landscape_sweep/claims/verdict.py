@@ -85,10 +85,12 @@ class Verdict:
         architecture: the only one the estimate is about; "" for analytic cases, for contrasts
             of architectures and for bounds that must hold for every network.
         reason: why, in plain sentences with the numbers.
+        experiment: the protocol in ``conf/experiment`` that measures it; "" for analytic cases.
         settled_by: experiment and number of configurations that would settle it; "" if settled.
         evidence: points to plot.
         primary: the one test by which the claim stands or falls (Holm); others are exploratory
             (Benjamini-Hochberg).
+        needed: configurations with which the interval would decide, if the estimate is right.
         p: the smallest α whose 1 − α interval still decides; NaN where nothing was measured.
         p_adjusted: ``p`` corrected for the number of tests.
     """
@@ -105,9 +107,11 @@ class Verdict:
     seeds: int
     reason: str
     architecture: str = ""
+    experiment: str = ""
     settled_by: str = ""
     evidence: Evidence | None = None
     primary: bool = False
+    needed: float = math.nan
     p: float = math.nan
     p_adjusted: float = math.nan
 

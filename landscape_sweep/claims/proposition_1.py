@@ -1,0 +1,205 @@
+"""Proposition 1, depth and conditioning: κ(H) ≥ Π κ(W_l) · Π ‖W_l‖² (eq. 11).
+
+Flaws. The smallest eigenvalue is zero or negative, so that κ(H) does not exist; κ⁺ = λ₁/λ_r of
+the Gauss-Newton matrix stands for it. The right side moves as s^{2L} under W → sW, κ⁺ does not.
+"Exponentially: O(L²)" contradicts itself. The direction is wrong: for deep linear networks at
+an interpolating minimum of white inputs, κ⁺ ≤ max_l Π_{j≠l} κ(W_j)², an *upper* bound, because
+JJᵀ = Σ_l (W_{<l}ᵀ W_{<l}) ⊗ (W_{>l} W_{>l}ᵀ).
+
+Corrected: whether log κ⁺ grows with depth without skip connections and stays with them (slope
+on log L within ±0.2), and whether normalisation lowers it (it suppresses outliers: Ghorbani,
+Krishnan & Xiao 2019; it need not help shallow nets: Yao et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from landscape_sweep.claims import counterexamples, table
+from landscape_sweep.claims.contrast import contrasted, of_key
+from landscape_sweep.claims.question import (
+    Measured,
+    NotMeasurableError,
+    Question,
+    answer,
+    computed,
+)
+from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
+from landscape_sweep.statistics import Floats, Proportion, mean, slope
+
+CLAIM = "proposition_1"
+EXPERIMENT = "depth_conditioning"
+KAPPA = "conditioning/log_kappa_plus"
+RIGHT = "conditioning/log_rhs"
+LAYERS = "conditioning/layers"
+
+
+def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
+    """Eq. 11 in logarithms, the growth with depth, normalisation, and the analytic cases."""
+    bound = Question(
+        claim=CLAIM,
+        form="literal",
+        statement="Eq. 11 bounds the condition number from below.",
+        quantity="the share of configurations whose κ⁺ is below the right side of eq. 11",
+        region=Region(0.0, 0.05),
+        columns=(KAPPA, RIGHT),
+        experiment=EXPERIMENT,
+        primary=True,
+        universal=True,
+    )
+    yield from answer(bound, runs, _violations)
+    yield from _depth(runs)
+    for norm in ("batch", "layer"):
+        yield from contrasted(
+            Question(
+                claim=CLAIM,
+                form="literal",
+                statement=f"{norm.capitalize()} normalisation lowers the condition number.",
+                quantity=f"κ⁺ with {norm} normalisation over κ⁺ without, all else equal,",
+                region=Region(0.0, 1.0),
+                columns=("conditioning/kappa_plus",),
+                experiment=EXPERIMENT,
+            ),
+            *(runs, of_key(runs, "model.norm", norm, "none")),
+        )
+    yield from _analytic()
+
+
+def _violations(rows: pd.DataFrame) -> Measured:
+    points = table.means(rows, (KAPPA, RIGHT))
+    broken = points[KAPPA] < points[RIGHT]
+    excess = float((points[RIGHT] - points[KAPPA]).median())
+    ends = np.array([points[RIGHT].min(), points[RIGHT].max()])
+    return Measured(
+        Proportion(int(broken.sum()), len(points)),
+        f"In the median the right side is e^{number(excess)} times κ⁺.",
+        Evidence(
+            x=points[RIGHT].to_numpy(),
+            y=points[KAPPA].to_numpy(),
+            group=points[table.ARCHITECTURE].to_numpy(str),
+            x_label="log of the right side of eq. 11",
+            y_label="log κ⁺",
+            lines=(Line("the bound", ends, ends),),
+        ),
+    )
+
+
+def _depth(runs: pd.DataFrame) -> Iterator[Verdict]:
+    """log κ⁺ over depth, with skip connections and without."""
+    grows = Question(
+        claim=CLAIM,
+        form="literal",
+        statement="Without skip connections the condition number grows with depth.",
+        quantity="the slope of log κ⁺ on log L",
+        region=Region(low=0.0),
+        columns=(KAPPA, LAYERS),
+        experiment=EXPERIMENT,
+    )
+    has_skip = table.texts(runs, "model.skip") == "true"
+    yield from answer(grows, runs[~has_skip], _slope_on_depth, "plain")
+    yield from answer(
+        replace(
+            grows,
+            statement="Without skip connections log κ⁺ grows linearly with depth: exponentially.",
+            quantity="the R² of log κ⁺ on L less that on log L, each configuration left out,",
+            form="corrected",
+        ),
+        *(runs[~has_skip], _exponential, "plain"),
+    )
+    yield from answer(
+        replace(
+            grows,
+            statement="With skip connections the condition number does not grow: O(1).",
+            region=Region(-0.2, 0.2),
+        ),
+        *(runs[has_skip], _slope_on_depth, "skip-connected"),
+    )
+
+
+def _points(rows: pd.DataFrame) -> pd.DataFrame:
+    points = table.means(rows[rows[LAYERS] > 0], (KAPPA, LAYERS))
+    if points[LAYERS].nunique() < 3:
+        raise NotMeasurableError("fewer than three depths were tried")
+    return points
+
+
+def _slope_on_depth(rows: pd.DataFrame) -> Measured:
+    points = _points(rows)
+    depth, kappa = points[LAYERS].to_numpy(), points[KAPPA].to_numpy()
+    return Measured(
+        slope(kappa, np.log(depth)[:, None], [1]),
+        evidence=Evidence(
+            x=depth,
+            y=kappa,
+            group=points[table.ARCHITECTURE].to_numpy(str),
+            x_label="weight matrices L",
+            y_label="log κ⁺",
+            log_x=True,
+        ),
+    )
+
+
+def _exponential(rows: pd.DataFrame) -> Measured:
+    """Leave-one-out R² of a line in L less that of a line in log L; t over the differences."""
+    points = _points(rows)
+    depth, kappa = points[LAYERS].to_numpy(), points[KAPPA].to_numpy()
+    if np.var(kappa) == 0:
+        raise NotMeasurableError("κ⁺ does not vary")
+    gain = left_out_errors(np.log(depth), kappa) ** 2 - left_out_errors(depth, kappa) ** 2
+    return Measured(mean(gain / np.var(kappa)))
+
+
+def left_out_errors(x: Floats, y: Floats) -> Floats:
+    """Errors of a straight line at each point, fitted to all others."""
+    X = np.column_stack([np.ones(len(x)), x])
+    hat = X @ np.linalg.pinv(X)
+    errors: Floats = (y - hat @ y) / (1 - np.diag(hat))
+    return errors
+
+
+def _analytic() -> Iterator[Verdict]:
+    """Rotations of six layers, and the bound in the other direction."""
+    weights = counterexamples.orthogonal_layers(6)
+    kappa, right = (
+        counterexamples.linear_network_condition(weights),
+        counterexamples.eq_11(weights),
+    )
+    depths = np.arange(1, 9)
+    nets = [counterexamples.orthogonal_layers(int(L)) for L in depths]
+    bounds = np.array([counterexamples.eq_11(net) for net in nets])
+    yield computed(
+        Question(
+            claim=CLAIM,
+            form="analytic",
+            statement="Eq. 11 bounds the condition number from below.",
+            quantity="κ⁺ over the right side of eq. 11",
+            region=Region(low=1.0),
+        ),
+        kappa / right,
+        f"A deep linear network of six rotations times 1.5 has κ⁺ = {number(kappa)}; eq. 11 "
+        f"demands {number(right)}.",
+        Evidence(
+            x=depths.astype(float),
+            y=np.array([counterexamples.linear_network_condition(net) for net in nets]),
+            group=np.full(len(depths), "κ⁺"),
+            x_label="layers L",
+            y_label="κ⁺",
+            log_y=True,
+            lines=(Line("right side of eq. 11", depths.astype(float), bounds),),
+        ),
+    )
+    yield computed(
+        Question(
+            claim=CLAIM,
+            form="analytic",
+            statement="For deep linear networks κ⁺ ≤ max_l Π_{j≠l} κ(W_j)².",
+            quantity="the largest κ⁺ over that bound",
+            region=Region(0.0, 1.0),
+        ),
+        counterexamples.worst_upper_bound_ratio(),
+        "Fifty random deep linear networks of two to five layers at interpolating minima.",
+    )
