@@ -1,47 +1,69 @@
-"""Loss and accuracy along the line between two networks."""
+"""Loss and accuracy along paths between two networks."""
 
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import legend_below, look, panels
+from landscape_sweep.figures.style import PALETTE, PANELS, legend_below, panels
 
-MODES = {"naive": ("-", "as it is"), "reset": ("--", "BatchNorm re-estimated")}
+MODES = {
+    "naive": (PALETTE[0], "-", "straight"),
+    "reset": (PALETTE[1], (0, (6, 2)), "straight, BatchNorm re-estimated"),
+    "aligned": (PALETTE[2], (0, (3, 1, 1, 1)), "units aligned"),
+    "aligned_reset": (PALETTE[3], (0, (6, 1, 1, 1, 1, 1)), "units aligned, BatchNorm re-estimated"),
+    "bezier": (PALETTE[4], (0, (1, 1)), "trained Bézier curve"),
+}
+"""Colour, dashes and words of each mode of connectivity."""
+
+QUANTITIES = {
+    "loss": ("loss, training images", 1.0),
+    "test_loss": ("loss, test images", 1.0),
+    "accuracy": ("accuracy (%), training images", 100.0),
+    "test_accuracy": ("accuracy (%), test images", 100.0),
+}
+"""What is drawn, a column each, where it was measured: words and scale."""
+
+DECADES = 100.0
+"""A loss that varies by more than this factor has a logarithmic axis."""
 
 
 def barriers(paths: pd.DataFrame) -> Figure:
-    """One colour a configuration, one line a pair of seeds.
+    """A row a configuration, a colour and a kind of line a mode: mean and range over pairs.
 
     Args:
-        paths: ``pair, label, mode, alpha, loss, accuracy``.
+        paths: ``pair, label, mode, alpha, loss, accuracy``, and ``test_loss, test_accuracy``
+            where test images were seen.
     """
-    figure, (loss, accuracy) = panels(2, width=4.2, height=3.6, columns=2)
-    names = list(dict.fromkeys(paths["label"]))
-    firsts = paths.drop_duplicates("label")
-    named = set(zip(firsts["pair"], firsts["mode"], strict=True))  # one entry a configuration
-    for (pair, mode), path in paths.groupby(["pair", "mode"], sort=False):
-        label = path["label"].iloc[0]
-        line, _ = MODES.get(str(mode), (":", ""))
-        for axes, what, scale in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
-            axes.plot(
-                path["alpha"],
-                scale * path[what],
-                line,
-                color=look(label, names)[0],
-                label=label if (pair, mode) in named else None,
-            )
-    loss.set(xlabel="α from one seed to the other", ylabel="cross-entropy", title="Loss")
-    accuracy.set(xlabel="α from one seed to the other", ylabel="accuracy (%)", title="Accuracy")
-    words = {"-": "solid", "--": "dashed", ":": "dotted"}
-    kinds = [
-        f"{words[line]}: {said}"
-        for line, said in (
-            MODES.get(str(mode), (":", str(mode))) for mode in paths["mode"].unique()
-        )
-    ]
-    figure.suptitle(
-        f"Linear paths between seeds, {paths['pair'].nunique()} pairs; {', '.join(kinds)}"
-    )
-    legend_below(figure, loss)
+    columns = [name for name in QUANTITIES if name in paths and paths[name].notna().any()]
+    labels = list(dict.fromkeys(paths["label"]))
+    shown = labels[: PANELS // len(columns)]
+    figure, every = panels(len(shown) * len(columns), width=3.1, columns=len(columns))
+    for row, label in enumerate(shown):
+        of_label = paths[paths["label"] == label]
+        for axes, name in zip(every[row * len(columns) :], columns, strict=False):
+            _draw(axes, of_label, name)
+        pairs = of_label["pair"].nunique()
+        title = f"{label}, {pairs} pair{'s' * (pairs > 1)} of seeds"
+        every[row * len(columns)].set_title(title, loc="left")
+    left_out = f" (first {len(shown)} of {len(labels)})" if len(shown) < len(labels) else ""
+    figure.suptitle(f"Paths between networks: mean and range over pairs{left_out}")
+    legend_below(figure, every[0])
     return figure
+
+
+def _draw(axes: Axes, paths: pd.DataFrame, name: str) -> None:
+    words, scale = QUANTITIES[name]
+    for mode, path in paths.groupby("mode", sort=False):
+        colour, dashes, said = MODES[str(mode)]
+        over_pairs = (scale * path[name]).groupby(path["alpha"]).agg(["mean", "min", "max"])
+        axes.plot(over_pairs["mean"], color=colour, linestyle=dashes, label=said)
+        if path["pair"].nunique() > 1:
+            axes.fill_between(
+                over_pairs.index, over_pairs["min"], over_pairs["max"], color=colour, alpha=0.15
+            )
+    loss = name.endswith("loss")
+    if loss and paths[name].min() > 0 and paths[name].max() > DECADES * paths[name].min():
+        axes.set_yscale("log")
+    axes.set(xlabel="α from one network to the other", ylabel=words)

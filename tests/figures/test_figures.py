@@ -63,16 +63,35 @@ def test_bars_are_means_over_seeds(sweep: Sweep) -> None:
     np.testing.assert_allclose(widths, sorted(means))
 
 
-def test_barriers_draw_each_path_once_and_name_each_configuration_once(sweep: Sweep) -> None:
+def test_barriers_are_drawn_a_row_a_configuration_and_a_line_a_mode(sweep: Sweep) -> None:
     figure = figures.barriers(sweep.paths)
-    loss, accuracy = figure.axes
-    assert len(loss.lines) == 12
-    first = sweep.paths[:7]
-    np.testing.assert_array_equal(loss.lines[0].get_xdata(), first["alpha"])
-    np.testing.assert_array_equal(loss.lines[0].get_ydata(), first["loss"])
-    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), 100 * first["accuracy"])
-    assert [line.get_linestyle() for line in loss.lines[:2]] == ["-", "--"]
-    assert legend_of(figure) == list(dict.fromkeys(sweep.paths["label"]))
+    assert len(figure.axes) == 2 * sweep.paths["label"].nunique()  # loss and accuracy
+    loss, accuracy = figure.axes[:2]
+    naive = sweep.paths[:7]
+    np.testing.assert_allclose(loss.lines[0].get_xdata(), naive["alpha"])
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), naive["loss"])
+    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), 100 * naive["accuracy"])
+    assert loss.get_title(loc="left") == f"{naive['label'][0]}, 1 pair of seeds"
+    assert legend_of(figure) == ["straight", "straight, BatchNorm re-estimated"]
+    assert len({(line.get_color(), line.get_linestyle()) for line in loss.lines}) == 2
+
+
+def test_over_several_pairs_barriers_are_a_mean_in_a_range(sweep: Sweep) -> None:
+    first = sweep.paths[sweep.paths["mode"] == "naive"][:7].assign(test_loss=0.5, test_accuracy=0.5)
+    more = [first.assign(pair=f"{k}", loss=k * first["loss"]) for k in (1, 2, 6)]
+    figure = figures.barriers(pd.concat(more))
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        *("loss, training images", "loss, test images"),
+        *("accuracy (%), training images", "accuracy (%), test images"),
+    ]
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), 3 * first["loss"])
+    band = axes.collections[0].get_paths()[0].get_extents()
+    assert (band.y0, band.y1) == pytest.approx((first["loss"].min(), 6 * first["loss"].max()))
+    assert "3 pairs" in axes.get_title(loc="left")
+    assert axes.get_yscale() == "linear"
+    wide = first.assign(loss=first["loss"] ** 4)
+    assert figures.barriers(wide).axes[0].get_yscale() == "log"
 
 
 def test_contours_keep_orientation_and_leave_holes(sweep: Sweep) -> None:
