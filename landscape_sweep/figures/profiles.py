@@ -42,7 +42,7 @@ def profiles(points: pd.DataFrame, curvature: pd.DataFrame) -> Figure:
         off = abs(seen - product) / max(abs(product), np.finfo(float).tiny)
         axes.set_title(
             f"{str(direction).replace('_', ' ')}\nvᵀHv = {product:.4g}, profile {seen:.4g} "
-            f"({off:.1e} apart)",
+            f"({off:.2%} apart)",
             fontsize=8,
         )
         axes.set(xlabel="distance in parameter space", ylabel="cross-entropy")

@@ -60,7 +60,7 @@ def contours(
         axes.set_facecolor("white")
         filled = axes.contourf(alpha, beta, shown, levels=LEVELS, cmap="cividis")
         lines = axes.contour(
-            alpha, beta, shown, levels=list(filled.levels)[::3], colors="white", linewidths=0.6
+            alpha, beta, shown, levels=list(filled.levels)[1::2], colors="white", linewidths=0.6
         )
         axes.clabel(lines, fontsize=6, fmt=lambda v: f"{10**v if wide else v:.3g}")
         bar = figure.colorbar(filled, ax=axes, label="cross-entropy")
@@ -70,7 +70,8 @@ def contours(
             _draw_marks(axes, marks[marks["run_id"] == run_id])
         axes.plot(0, 0, "X", color="white", markeredgecolor="black", markersize=8, zorder=5)
         axes.set_title(titles[run_id], fontsize=9)
-        axes.set(xlabel=_label(surface, "alpha"), ylabel=_label(surface, "beta"))
+        axes.set_xlabel(_label(surface, "alpha"), fontsize=8)
+        axes.set_ylabel(_label(surface, "beta"), fontsize=8)
         axes.set(xlim=(alpha[0], alpha[-1]), ylim=(beta[0], beta[-1]))
         axes.set_aspect("equal" if np.ptp(beta) > np.ptp(alpha) / 3 else "auto")
         axes.grid(visible=False)
@@ -122,28 +123,29 @@ def surfaces_3d(surfaces: pd.DataFrame, titles: pd.Series) -> Figure:
         middle = shown[np.argmin(np.abs(beta)), np.argmin(np.abs(alpha))]
         axes.plot([0], [0], [middle], "o", color=PALETTE[1], markersize=5, zorder=10)
         axes.set_title(titles[run_id], fontsize=9)
-        axes.set_xlabel(_label(surface, "alpha", 26), fontsize=7)
-        axes.set_ylabel(_label(surface, "beta", 26), fontsize=7)
+        axes.set_xlabel(_label(surface, "alpha", 30), fontsize=7, labelpad=6)
+        axes.set_ylabel(_label(surface, "beta", 30), fontsize=7, labelpad=6)
         axes.set_zlabel("cross-entropy", fontsize=7)  # type: ignore[attr-defined]
         if wide:
             axes.zaxis.set_major_formatter(  # type: ignore[attr-defined]
                 FuncFormatter(lambda v, _: f"{10**v:.3g}")
             )
-        axes.tick_params(labelsize=6)
+        axes.tick_params(labelsize=6, pad=0)
         axes.set_box_aspect(None, zoom=0.82)  # type: ignore[call-arg]
     figure.suptitle(_heading("Loss surfaces", surfaces, wide))
     return figure
 
 
-def _label(surface: pd.DataFrame, axis: str, width: int = 42) -> str:
-    """``distance along …`` in at most a few lines; d1 and d2 where the plane has no names."""
+def _label(surface: pd.DataFrame, axis: str, width: int = 36) -> str:
+    """``distance along …`` over what is said of it; d1 and d2 where the plane has no names."""
     names = surface.get(f"{axis}_label")
     name = {"alpha": "d1", "beta": "d2"}[axis] if names is None else str(names.iloc[0])
-    return textwrap.fill(f"distance along {name}", width)
+    what, bracket, said = f"distance along {name}".partition(" (")
+    return textwrap.fill(what, width) + (f"\n({said}" if bracket else "")
 
 
 def _heading(text: str, surfaces: pd.DataFrame, wide: bool) -> str:
-    scale = "logarithmic scale" if wide else "linear scale"
+    scale = "logarithmic" if wide else "linear"
     total = surfaces["run_id"].nunique()
     more = "" if total <= PANELS else f" (first {PANELS} of {total} runs)"
-    return f"{text}, {scale}, its own a panel{more}"
+    return f"{text}: a {scale} scale, each panel with its own range{more}"

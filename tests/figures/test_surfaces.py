@@ -98,4 +98,4 @@ def test_profiles_show_loss_and_parabola_and_both_curvatures() -> None:
     parabola, loss = axes.lines[:2]
     np.testing.assert_array_equal(loss.get_ydata(), points["loss"])
     np.testing.assert_array_equal(parabola.get_ydata(), points["quadratic"])
-    assert "vᵀHv = 1.8, profile 1.81 (5.6e-03 apart)" in axes.get_title()
+    assert "vᵀHv = 1.8, profile 1.81 (0.56% apart)" in axes.get_title()
