@@ -199,6 +199,17 @@ class Conditioning:
 
 
 @dataclass(kw_only=True)
+class PacBayes:
+    """A PAC-Bayes bound that holds, in place of eqs. 9 and 10 (theorem 2)."""
+
+    sigma_min: float = _key("smallest deviation of the weights' perturbation", above=0)
+    sigma_max: float = _key("largest deviation of the weights' perturbation", above=0)
+    sigmas: int = _key("deviations tried, spaced evenly in logarithms", low=1)
+    draws: int = _key("perturbations drawn", low=1)
+    delta: float = _key("probability with which the bound may fail", above=0, below=1)
+
+
+@dataclass(kw_only=True)
 class Probe:
     """What is measured at the final weights; a probe that is absent is not run."""
 
@@ -211,6 +222,7 @@ class Probe:
     gradient_noise: GradientNoise | None = None
     rank: Rank | None = None
     conditioning: Conditioning | None = None
+    pac_bayes: PacBayes | None = None
     connectivity: Connectivity | None = None
     dynamics: Dynamics | None = None
     early: Early | None = None
@@ -287,6 +299,13 @@ def load(composed: DictConfig) -> Config:
         part = getattr(config.probe, name)
         if part and part.points % 2 == 0:
             raise ConfigError(f"probe.{name}.points", part.points, "takes an odd number")
+    bound = config.probe.pac_bayes
+    if bound and bound.sigma_min > bound.sigma_max:
+        raise ConfigError(
+            "probe.pac_bayes.sigma_min",
+            bound.sigma_min,
+            f"takes at most probe.pac_bayes.sigma_max={bound.sigma_max}",
+        )
     for name in ("rank", "conditioning"):
         keys = getattr(config.probe, name)
         if keys and keys.samples > config.probe.samples:

@@ -104,6 +104,10 @@ def _dotted(node: object, prefix: str = "") -> set[str]:
         ("probe.surface.points=4", "probe.surface.points"),
         ("probe.sharpness.draws=1", "probe.sharpness.draws"),
         ("+probe.rank.samples=300", "probe.rank.samples"),
+        (
+            "+probe.pac_bayes={sigma_min:2,sigma_max:1,sigmas:2,draws:9,delta:0.1}",
+            "probe.pac_bayes.sigma_min",
+        ),
         ("probe.hessian.product=eq13", "probe.hessian.product"),
         ("probe.hessian=5", "probe.hessian"),
         ("+probe.hessian.extra=5", "probe.hessian.extra"),
