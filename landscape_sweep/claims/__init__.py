@@ -29,6 +29,7 @@ from landscape_sweep.claims import (
     finding_7_4,
     proposition_1,
     proposition_2,
+    research_questions,
     theorem_1,
     theorem_2,
 )
@@ -59,6 +60,7 @@ CLAIMS = (
     finding_7_2,
     finding_7_3,
     finding_7_4,
+    research_questions,
 )
 
 ALPHA = 0.05
@@ -81,7 +83,8 @@ def evaluate(runs: pd.DataFrame) -> list[Verdict]:
     frame = prepared(runs)
     with np.errstate(all="ignore"):  # what overflows or is undefined is told as a verdict's reason
         verdicts = [verdict for claim in CLAIMS for verdict in claim.judge(frame)]
-    return [replace(v, settled_by=_settled_by(v)) for v in _corrected(verdicts)]
+    settled = [replace(v, settled_by=_settled_by(v)) for v in _corrected(verdicts)]
+    return [*settled, *research_questions.cite(settled)]
 
 
 def _corrected(verdicts: list[Verdict]) -> list[Verdict]:

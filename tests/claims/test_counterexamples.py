@@ -1,0 +1,74 @@
+"""The analytic cases against closed forms (and the numbers that theory gives for them)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from landscape_sweep.claims import counterexamples as cases
+
+
+def test_theorem_1() -> None:
+    # tr = 55, 2 L0/(ηT) = 2 · 27.5 / (0.05 · 1000) = 1.1
+    assert cases.descent_on_a_quadratic(1000) == pytest.approx(50)
+    assert cases.rescaling_exponent() == pytest.approx(1)
+    assert [cases.stationary_slope(k) for k in (0, 1, 2)] == pytest.approx([-1, 0, 1], abs=1e-3)
+    noisy, quiet = cases.label_noise_traces((1, 16))
+    assert 1.5 < noisy < quiet < 9 + 1 / 9  # from u² + v² at the start towards 2, at u = v = 1
+    assert cases.gradient_bound_ratio(100, 8) <= 1
+
+
+def test_theorem_2() -> None:
+    kl = 0.5 * 1e6 * (0.05**2 - 1 - np.log(0.05**2))
+    assert cases.eq_10_penalty(1e6, 0.05, 0, 50_000) == pytest.approx(np.sqrt(kl / 1e5))
+    assert cases.eq_10_penalty(1e6, 0.05, 0, 50_000) == pytest.approx(5.0, abs=0.01)
+    gap, right = cases.memoriser()
+    assert gap > 2 * right
+
+
+def test_proposition_1() -> None:
+    for layers, right in ((2, 1.5**4), (6, 1.5**12)):
+        weights = cases.orthogonal_layers(layers)
+        assert cases.linear_network_condition(weights) == pytest.approx(1)
+        assert cases.eq_11(weights) == pytest.approx(right)
+    assert cases.worst_upper_bound_ratio() <= 1
+
+
+def test_the_gram_of_a_linear_network_is_that_of_its_jacobian() -> None:
+    rng = np.random.default_rng(1)
+    weights = list(rng.normal(size=(3, 3, 3)))
+    flat = np.concatenate([W.ravel() for W in weights])
+
+    def outputs(theta: np.ndarray) -> np.ndarray:
+        first, second, third = theta.reshape(3, 3, 3)
+        return (third @ second @ first).ravel()
+
+    step = 1e-6
+    J = np.stack(
+        [(outputs(flat + step * e) - outputs(flat - step * e)) / (2 * step) for e in np.eye(27)], 1
+    )
+    spectrum = np.linalg.eigvalsh(J @ J.T)
+    condition = cases.linear_network_condition(weights)
+    assert condition == pytest.approx(spectrum[-1] / spectrum[0], rel=1e-4)
+
+
+def test_proposition_2() -> None:
+    assert cases.regression_rank(10, 20, 3) == 30
+    assert cases.softmax_rank(10, 20, 3) == 20
+
+
+def test_scale_is_not_function() -> None:
+    assert cases.rescaled_correlation() == pytest.approx((-0.8, 1.0))
+    assert cases.normalised_trace_ratio(10.0) == pytest.approx(0.01, rel=1e-4)
+    assert cases.steps_against_curvature() < -0.95
+
+
+def test_barriers() -> None:
+    assert cases.barrier(cases.double_well()) == pytest.approx(1)
+    assert cases.barrier(cases.product()) == pytest.approx(0.5)
+    permuted, matched = cases.permuted_copy()
+    assert cases.barrier(permuted) > 0.1
+    assert cases.barrier(matched) == pytest.approx(0, abs=1e-12)
+    line = np.linspace(0, 1, 9)
+    assert cases.barrier(line) == 1
+    assert cases.excess(line) == pytest.approx(0)
