@@ -269,13 +269,12 @@ def name(config: Config) -> str:
 def label(config: Config) -> str:
     """What tells configurations of a sweep apart, seeds left out."""
     values = schema.flat(config)
-    varied = [
-        f"{key.rpartition('.')[2]}={values.get(key, 'null')}"
-        for key in (config.sweep.varied or "").split()
-        if key not in ("batch_size", "optimizer.lr", "seed", "model")
-    ]
-    base = f"{config.model.name} bs{config.batch_size} lr{config.optimizer.lr:g}"
-    return " ".join([base, *varied])
+    words = [f"{config.model.name} bs{config.batch_size} lr{config.optimizer.lr:g}"]
+    for key in (config.sweep.varied or "").split():
+        if key not in ("batch_size", "optimizer.lr", "seed", "model", "model.name"):
+            value = values.get(key, values.get(f"{key}.name"))  # of a key, or of a group's option
+            words.append(f"{key.rpartition('.')[2]}={'null' if value is None else value}")
+    return " ".join(words)
 
 
 def command(overrides: Sequence[str], config: Config) -> str:

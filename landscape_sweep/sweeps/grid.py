@@ -132,8 +132,14 @@ def _cells(overrides: list[Override], hydra_config: DictConfig, loader: ConfigLo
 
 
 def _varied(overrides: Sequence[Override]) -> list[str]:
-    """Keys that the sweep varies."""
-    return [override.get_key_element() for override in overrides if override.is_sweep_override()]
+    """Keys that the sweep varies; where it varies several at once, ``stop={…},{…}``, each."""
+    varied: list[str] = []
+    for override in overrides:
+        if override.is_sweep_override():
+            key, choices = override.get_key_element(), getattr(override.value(), "list", [])
+            together = {name: 0 for each in choices if isinstance(each, dict) for name in each}
+            varied += [f"{key}.{name}" for name in together] or [key]
+    return varied
 
 
 def _open_parent(
