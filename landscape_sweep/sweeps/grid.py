@@ -139,7 +139,7 @@ def _varied(overrides: Sequence[Override]) -> list[str]:
             key, choices = override.get_key_element(), getattr(override.value(), "list", [])
             together = {name: 0 for each in choices if isinstance(each, dict) for name in each}
             varied += [f"{key}.{name}" for name in together] or [key]
-    return varied
+    return list(dict.fromkeys(varied))  # the command line may repeat a line of the grid
 
 
 def _open_parent(
