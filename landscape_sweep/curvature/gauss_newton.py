@@ -20,7 +20,7 @@ class GaussNewtonOperator(ModelOperator):
 
     def _chunk_product(self, chunk: Chunk) -> Product:
         values = [v.detach().requires_grad_() for v in self.objective.vector.values]
-        outputs = self.objective.outputs(values, chunk.inputs)
+        outputs = self.objective.folded_outputs(values, chunk.inputs)
         free = outputs.detach().requires_grad_()
         loss = self.objective.loss(free, chunk.targets) * chunk.weight
         (loss_gradient,) = torch.autograd.grad(loss, free, create_graph=True)

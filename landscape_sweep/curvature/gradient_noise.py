@@ -205,7 +205,7 @@ def _sample_losses(
 ) -> tuple[Tensor, list[Tensor], tuple[Tensor, ...], Tensor]:
     """(N,) losses, the parameters, Σ_i u_i g_i as a function of u, and u, all in one graph."""
     values = [v.detach().requires_grad_() for v in objective.vector.values]
-    outputs = objective.outputs(values, chunk.inputs)
+    outputs = objective.folded_outputs(values, chunk.inputs)
     losses = vmap(_one_loss(objective))(outputs, chunk.targets)
     cotangent = torch.zeros_like(losses, requires_grad=True)
     pulled = torch.autograd.grad(
