@@ -44,7 +44,7 @@ def partially_correlated(
 
     def measure(rows: pd.DataFrame) -> Measured:
         controls = [c for c in CONTROLS if c in rows and rows[c].nunique() > 1]
-        points = table.means(rows, tuple(dict.fromkeys((x, y, *controls))))
+        points = table.means(rows, tuple(dict.fromkeys((x, y, *controls)))).dropna()
         if len(points) < len(controls) + 4:
             raise NotMeasurableError("there are too few configurations to adjust for η and B")
         given = points[controls].to_numpy()

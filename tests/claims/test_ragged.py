@@ -90,3 +90,19 @@ def test_any_table_gets_verdicts(table: pd.DataFrame) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_claims(verdicts, Path(folder, "claims.json"))
         assert len(json.loads(Path(folder, "claims.json").read_text())) == len(verdicts)
+
+
+def test_a_configuration_without_its_learning_rate_is_left_out() -> None:
+    """η is adjusted for where it is told; found by the property above as a LinAlgError."""
+    rates = [0.01, 0.03, 0.1, None] * 4
+    table = pd.DataFrame(
+        {
+            "label": [f"c{i}" for i in range(16)],
+            "optimizer.lr": rates,
+            "sharpness/sam": [float(i * 7 % 16) for i in range(16)],
+            "test/accuracy": [float(i * 5 % 16) / 16 for i in range(16)],
+        }
+    )
+    found = [v for v in evaluate(table) if (v.claim, v.form) == ("conjecture_1.1", "corrected")]
+    assert len(found) == 1
+    assert math.isfinite(found[0].estimate)
