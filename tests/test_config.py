@@ -48,7 +48,7 @@ def test_defaults_are_section_5_of_the_framework() -> None:
     assert config.probe.sharpness is not None
     assert config.probe.sharpness.rho == 0.05
     assert config.probe.hessian is not None
-    assert (config.probe.hessian.k, config.probe.hessian.iterations) == (20, 100)
+    assert (config.probe.hessian.k, config.probe.hessian.iterations) == (20, 150)
     assert config.probe.surface is not None
     assert config.probe.surface.points == 15
     assert config.probe.connectivity is not None
