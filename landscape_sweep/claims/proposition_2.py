@@ -60,6 +60,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     )
     for column, words in (("rank/ggn", "n(c − 1)"), ("rank/ggn_mse", "nc")):
         loss = "cross-entropy" if column == "rank/ggn" else "squared loss"
+        fitting = _of_cross_entropy(runs) if column == "rank/ggn" else runs
         yield from answer(
             replace(
                 exact,
@@ -68,7 +69,10 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
                 quantity=f"the share of configurations whose Gauss-Newton rank exceeds {words}",
                 columns=(column, *SIZES),
             ),
-            *(runs, lambda rows, column=column: _exceeding(rows, column, _outputs(rows, column))),
+            *(
+                fitting,
+                lambda rows, column=column: _exceeding(rows, column, _outputs(rows, column)),
+            ),
         )
         yield from answer(
             Question(
@@ -80,9 +84,14 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
                 columns=(column, *SIZES),
                 experiment=EXPERIMENT,
             ),
-            *(runs, lambda rows, column=column: _share(rows, column)),
+            *(fitting, lambda rows, column=column: _share(rows, column)),
         )
     yield from _analytic()
+
+
+def _of_cross_entropy(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs whose ``rank/ggn`` is a softmax's: it is the rank under the loss of the run itself."""
+    return runs[runs["loss"] != "mse"] if "loss" in runs else runs
 
 
 def _n_plus_c(rows: pd.DataFrame) -> pd.Series:

@@ -25,7 +25,7 @@ used; where every layer supports the layout they differ by about 1e-7."""
 
 
 class Forward:
-    """The outputs of ``model`` in eval mode, without gradients, as fast as this device gives them.
+    """The outputs of ``model`` in eval mode, without gradients, for many points of weight space.
 
     On a CPU the samples go through in chunks, and images in oneDNN's blocked layout: plain torch
     reorders them into it before every convolution and back after it. Where a layer of the model
