@@ -235,6 +235,9 @@ class Stop:
     steps: int | None = _key("steps in all, in place of epochs", low=0)
     train_loss: float | None = _key("clean training loss that ends training", above=0)
     check_every: int = _key("steps between two looks at the training loss", low=1)
+    checkpoint_every: float | None = _key(
+        "epochs between two checkpoints, fractions allowed; null makes none", above=0
+    )
 
 
 @dataclass(kw_only=True)
@@ -513,7 +516,7 @@ def from_json(text: str) -> Config:
 
 _NOT_IDENTITY = (
     *("device", "threads", "resume", "outputs", "tracking.", "sweep."),
-    *("data.root", "data.fallback", "probe.name"),
+    *("data.root", "data.fallback", "probe.name", "stop.checkpoint_every"),
 )
 """Keys that say where a run computes and writes, or are a name for what other keys say."""
 

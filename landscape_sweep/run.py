@@ -37,7 +37,7 @@ from landscape_sweep.progress import Progress, duration
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from landscape_sweep.probes import Batches, Loss, Measurement
+    from landscape_sweep.probes import Batches, Dynamics, Loss, Measurement
 
 log = logging.getLogger("landscape_sweep")
 
@@ -91,6 +91,7 @@ def main(composed: DictConfig) -> str:
     try:
         with tracking.recording(record):
             record.end(run(config, data, record, trained))
+            training.remove_checkpoints(checkpoint_file(config, data))
     except Exception as error:
         log.error("  failed: %s: %s", type(error).__name__, error)
         raise
@@ -424,9 +425,11 @@ def fit_network(
         record.metrics({"test/loss": loss, "test/accuracy": accuracy}, epoch)
         return loss, accuracy
 
-    look = watch(config, data, network, record)
+    trajectory = dynamics(config, data)
+    look = watch(config, data, network, record, trajectory)
     tested: tuple[float, float] | None = None  # at the last epoch
     untested = 0  # images trained on since
+    file = checkpoint_file(config, data)
 
     def keep_weights() -> None:
         if path is not None:
@@ -458,10 +461,37 @@ def fit_network(
             generator.manual_seed(derived_seed(config.seed, "augment"))
         progress(step, steps)
 
-    look(0)
-    keep_weights()
+    def on_checkpoint(checkpoint: training.Checkpoint) -> None:
+        checkpoint.tensors["augment"] = generator.get_state()
+        checkpoint.tensors |= {f"path.{i}": weights for i, weights in enumerate(path or [])}
+        checkpoint.state |= {"tested": tested, "untested": untested, "path": len(path or [])}
+        if trajectory is not None:
+            direction, checkpoint.state["traces"] = trajectory.memory()
+            if direction is not None:
+                checkpoint.tensors["direction"] = direction.cpu()
+        checkpoint.state["journal"] = record.journal.as_json()
+        try:
+            training.write_checkpoint(checkpoint, file)
+        except OSError as error:
+            log.warning("  no checkpoint at step %d: %s", checkpoint.state["fit"]["steps"], error)
+
+    start = find_checkpoint(file, record) if config.resume else None
+    if start is None:
+        look(0)
+        keep_weights()
+    else:
+        generator.set_state(start.tensors["augment"])
+        tested = tuple(start.state["tested"]) if start.state["tested"] else None
+        untested = start.state["untested"]
+        if path is not None:
+            path += [start.tensors[f"path.{i}"] for i in range(start.state["path"])]
+        if trajectory is not None:
+            direction = start.tensors.get("direction")
+            there = None if direction is None else direction.to(data.x_train.device)
+            trajectory.remember(there, start.state["traces"])
     with Progress("training") as progress:
-        on_step(0)
+        if start is None:
+            on_step(0)
         fit = training.train(
             network,
             data,
@@ -479,34 +509,82 @@ def fit_network(
             check_every=config.stop.check_every,
             on_epoch=on_epoch,
             on_step=on_step,
+            start=start,
+            checkpoint_every=steps_between_checkpoints(config, data),
+            on_checkpoint=on_checkpoint,
         )
     return fit, tested or test(len(fit.epochs))
 
 
+def checkpoint_file(config: Config, data: Dataset) -> Path:
+    """Where the checkpoints of a configuration are, on this kind of device."""
+    name = schema.config_hash(config, data.name)
+    kind = data.x_train.device.type  # bits, and generators, differ between them
+    return Path(config.outputs, "checkpoints", f"{name}.{kind}.safetensors")
+
+
+def steps_between_checkpoints(config: Config, data: Dataset) -> int | None:
+    """``stop.checkpoint_every``, in steps; None for no checkpoints."""
+    epochs = config.stop.checkpoint_every
+    if epochs is None:
+        return None
+    return max(1, round(epochs * (len(data.y_train) // config.batch_size)))
+
+
+def find_checkpoint(file: Path, record: tracking.RunLog) -> training.Checkpoint | None:
+    """The newest whole checkpoint, with all that was logged up to it logged again."""
+    for candidate in (file, training.previous(file)):
+        try:
+            found = training.read_checkpoint(candidate)
+            journal = tracking.journal_from_json(found.state["journal"])
+            record.replay(journal)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            log.warning("  checkpoint %s is damaged: %s; going on without it", candidate, error)
+            continue
+        record.tags({"continues": journal.run_id})
+        log.info("  going on at step %d, where a run ended early", found.state["fit"]["steps"])
+        return found
+    return None
+
+
+def dynamics(config: Config, data: Dataset) -> Dynamics | None:
+    """The probe that remembers what it saw earlier in training, where it is switched on."""
+    if config.probe.dynamics is None:
+        return None
+    from landscape_sweep import probes
+
+    return probes.Dynamics(training.loss_function(config.loss), probe_batches(config, data))
+
+
 def watch(
-    config: Config, data: Dataset, network: nn.Module, record: tracking.RunLog
+    config: Config,
+    data: Dataset,
+    network: nn.Module,
+    record: tracking.RunLog,
+    trajectory: Dynamics | None,
 ) -> Callable[[int], None]:
     """What looks at ``network`` in training; called with the number of epochs it has seen.
 
     Probes see a copy in eval mode, so that training gives the same bits with and without them.
     """
-    dynamics, early = config.probe.dynamics, config.probe.early
-    if dynamics is None and early is None:
+    keys, early = config.probe.dynamics, config.probe.early
+    if keys is None and early is None:
         return lambda epochs: None
     from landscape_sweep import probes
 
     loss_function = training.loss_function(config.loss)
     batches = probe_batches(config, data)
-    trajectory = probes.Dynamics(loss_function, batches)
 
     def look(epochs: int) -> None:
-        due = dynamics is not None and epochs % dynamics.every == 0
+        due = keys is not None and epochs % keys.every == 0
         if not due and not (early is not None and epochs == early.epoch):
             return
         copied = copy.deepcopy(network).eval()
         if not math.isfinite(probes.loss_and_accuracy(copied, loss_function, batches)[0]):
             return  # training will end as diverged
-        if due:
+        if due and trajectory is not None:
             record.metrics({**trajectory.look(copied), **trajectory.metrics()}, epochs)
         if early is not None and epochs == early.epoch:
             _, accuracy = training.evaluate(copied, loss_function, data, data.x_test, data.y_test)

@@ -58,3 +58,11 @@ class Dynamics:
         if len(self._traces) > 1:
             found["noise/trajectory_trace"] = statistics.fmean(self._traces[1:])
         return found
+
+    def memory(self) -> tuple[Tensor | None, list[float]]:
+        """What the next look depends on: the last top eigenvector (p,), and every tr Σ so far."""
+        return self._direction, list(self._traces)
+
+    def remember(self, direction: Tensor | None, traces: list[float]) -> None:
+        """Go on where ``memory`` was taken."""
+        self._direction, self._traces = direction, list(traces)

@@ -1,11 +1,21 @@
 """Losses, optimizers, schedule, the loop, and weights on disk."""
 
+from landscape_sweep.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    previous,
+    read_checkpoint,
+    remove_checkpoints,
+    write_checkpoint,
+)
 from landscape_sweep.training.loop import Epoch, Fit, evaluate, train
 from landscape_sweep.training.losses import loss_function
 from landscape_sweep.training.optimizers import learning_rate, optimizer
 from landscape_sweep.training.weights import load_weights, save_weights
 
 __all__ = [
+    "Checkpoint",
+    "CheckpointError",
     "Epoch",
     "Fit",
     "evaluate",
@@ -13,6 +23,10 @@ __all__ = [
     "load_weights",
     "loss_function",
     "optimizer",
+    "previous",
+    "read_checkpoint",
+    "remove_checkpoints",
     "save_weights",
     "train",
+    "write_checkpoint",
 ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from landscape_sweep.training.checkpoint import Checkpoint, capture, restore
 from landscape_sweep.training.optimizers import learning_rate
 
 EVALUATION_BATCH = 500
@@ -99,6 +100,9 @@ def train(
     check_every: int = 50,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[int], None] = lambda step: None,
+    start: Checkpoint | None = None,
+    checkpoint_every: int | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> Fit:
     """Minimise the mean loss of ``model`` on the training images.
 
@@ -119,6 +123,9 @@ def train(
         check_every: steps between two looks at the loss (for these and for divergence).
         on_epoch: called after each epoch, and after the last step.
         on_step: called with the number of steps taken, after each step.
+        start: go on from here; ``model`` and ``optimizer`` take over its state.
+        checkpoint_every: steps between two checkpoints; another one is made at the end.
+        on_checkpoint: called with each of them.
 
     A loss that is not finite ends training with the outcome ``diverged``.
     """
@@ -133,9 +140,16 @@ def train(
     awaited = -math.inf if milestone is None else milestone
     fit = Fit()
     total = torch.zeros(2, device=device)  # loss and hits of the epoch, fetched once an epoch
-    taken, began = 0, time.perf_counter()
+    taken, ended = 0, False
+    if start is not None:
+        restore(model, optimizer, start.tensors)
+        fit, taken, ended = _fit_of(start), start.state["taken"], start.state["ended"]
+        total = start.tensors["total"].to(device)
+        batches = islice(batches, fit.steps, None)
+        awaited = awaited if fit.steps_to_milestone is None else -math.inf
+    began = time.perf_counter()
     model.train()
-    while fit.steps < steps:
+    while fit.steps < steps and not ended:
         chosen, last = next(batches)
         rate = learning_rate(schedule, lr, fit.steps, steps)
         for group in optimizer.param_groups:
@@ -172,9 +186,20 @@ def train(
             model.train()
             total.zero_()
             taken, began = 0, time.perf_counter()
-        if ended:
-            break
+        if checkpoint_every and (ended or fit.steps % checkpoint_every == 0):
+            now = time.perf_counter()
+            fit.seconds, began = fit.seconds + now - began, now
+            kept = capture(model, optimizer) | {"total": total.cpu().clone()}
+            state = {"fit": asdict(fit), "taken": taken, "ended": ended}
+            on_checkpoint(Checkpoint(kept, state))
+            model.train()
+            began = time.perf_counter()
     return fit
+
+
+def _fit_of(checkpoint: Checkpoint) -> Fit:
+    fit = dict(checkpoint.state["fit"])
+    return Fit(**{**fit, "epochs": [Epoch(**epoch) for epoch in fit["epochs"]]})
 
 
 def _batches(

@@ -1,0 +1,121 @@
+"""Checkpoints: all that training needs to go on, to the last bit, as if it had never stopped.
+
+A checkpoint is one safetensors file: tensors (weights, BatchNorm statistics, the optimizer's
+buffers, the state of the augmentation's generator), and in its header everything else as JSON, with a SHA-256
+of both. It appears whole or not at all, the one before it is kept, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or not one."""
+
+
+@dataclass
+class Checkpoint:
+    """A moment of training: named tensors on the CPU, and what JSON holds."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Copies of the model's and the optimizer's tensors, on the CPU, under their names."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for number, buffers in optimizer.state_dict()["state"].items():
+        for name, value in buffers.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{number}.{name}"] = value
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
+def restore(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    """Put what ``capture`` took back into a model and an optimizer that were made the same way."""
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    model.load_state_dict(weights)
+    buffers: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".")
+            buffers.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": buffers})
+
+
+def write_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
+    """Write to ``file``; what was there is kept beside it, as ``previous`` names it.
+
+    Raises:
+        OSError: the disk is full, the folder can't be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    state = json.dumps(checkpoint.state)
+    metadata = {"state": state, "sha256": _digest(checkpoint.tensors, state)}
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        try:
+            save_file(checkpoint.tensors, str(part), metadata)
+        except SafetensorError as error:  # its way to say that the disk is full
+            raise OSError(str(error)) from error
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        if file.exists():
+            os.replace(file, previous(file))
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_checkpoint(file: Path) -> Checkpoint:
+    """Read what ``write_checkpoint`` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it is cut short or changed.
+    """
+    if not file.exists():
+        raise FileNotFoundError(file)
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(str(error)) from error
+    state = metadata.get("state", "")
+    if metadata.get("sha256") != _digest(tensors, state):
+        raise CheckpointError("its checksum is wrong")
+    return Checkpoint(tensors, json.loads(state))
+
+
+def previous(file: Path) -> Path:
+    """Where the checkpoint before the one in ``file`` is kept."""
+    return file.with_name(f"{file.stem}.previous{file.suffix}")
+
+
+def remove_checkpoints(file: Path) -> None:
+    """Remove a checkpoint and the one before it, where they are."""
+    for one in (file, previous(file)):
+        one.unlink(missing_ok=True)
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    found = hashlib.sha256(state.encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
