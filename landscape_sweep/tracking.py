@@ -345,6 +345,18 @@ def find_trained(store: Store, train_hash: str) -> list[tuple[str, str]]:
     return [(str(run.info.run_id), run.data.tags.get("train.probes", "{}")) for run in runs]
 
 
+def close_stale(store: Store, sweep_id: str) -> list[str]:
+    """Close as interrupted what a driver that died left running; returns the names of the runs.
+
+    Only for the one process that drives this sweep: whatever else is running of it is dead.
+    """
+    where = f"tags.`sweep.id` = '{sweep_id}' and attributes.status = 'RUNNING'"
+    stale = _search(store.client, [store.experiment_id], where)
+    for run in stale:
+        RunLog(store, str(run.info.run_id)).end("interrupted")
+    return [str(run.info.run_name) for run in stale]
+
+
 def _finished(run: Run) -> bool:
     """Whether a run ended with a result; a divergence is one."""
     return OUTCOMES.get(run.data.tags.get("run.outcome", "")) == "FINISHED"

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, open_dict
 from landscape_sweep import config as schema
 from landscape_sweep import finish, run, tracking
 from landscape_sweep.config import Config
+from landscape_sweep.sweeps.lock import driving
 
 log = logging.getLogger("landscape_sweep")
 
@@ -64,7 +65,8 @@ def sweep(
         arguments: overrides of the command line.
 
     Raises:
-        ConfigError: a user's mistake in any combination, before the first one runs.
+        ConfigError: a user's mistake in any combination, before the first one runs; another
+            process that runs the same sweep.
         SystemExit: status 1, where some runs failed.
     """
     lines = [f"{key}={value}" for key, value in params.items()] + list(arguments)
@@ -73,14 +75,32 @@ def sweep(
     first = cells[0].config
     sweep_id = schema.digest(" ".join(sorted({cell.identity for cell in cells})))
     store = tracking.connect(first.tracking.uri, first.tracking.experiment_name, first.outputs)
+    with driving(finish.folder(first.outputs, sweep_id), sweep_id):
+        for stale in tracking.close_stale(store, sweep_id):
+            log.warning("  was left running by a process that died: %s", stale)
+        parent = _open_parent(store, sweep_id, arguments, cells)
+        with open_dict(hydra_config):
+            hydra_config.sweep.id = sweep_id  # part of hydra.sweep.dir
+        failed = _drive(store, launcher, parent, sweep_id, cells, " ".join(_varied(overrides)))
+    if failed:
+        log.error("%d of %d runs failed: the same command runs them again", failed, len(cells))
+        sys.exit(1)
+
+
+def _drive(
+    store: tracking.Store,
+    launcher: Launcher,
+    parent: tracking.RunLog,
+    sweep_id: str,
+    cells: Sequence[Cell],
+    varied: str,
+) -> int:
+    """Run what is missing and, whatever happens, make the report; returns how many failed."""
+    first = cells[0].config
     done = tracking.find_finished(store) if first.resume else {}
     missing = [cell for cell in cells if cell.identity not in done]
-    parent = _open_parent(store, sweep_id, arguments, cells)
-    varied = " ".join(_varied(overrides))
     records = [cell.record(varied) for cell in cells]
     tracking.log_cells(parent, records)
-    with open_dict(hydra_config):
-        hydra_config.sweep.id = sweep_id  # part of hydra.sweep.dir
     log.info(
         "sweep %s: %d runs, %d already finished, %d to do",
         *(sweep_id, len(cells), len(cells) - len(missing), len(missing)),
@@ -93,11 +113,10 @@ def sweep(
         f"sweep.parent_run_id='{parent.run_id}'",
         f"sweep.varied='{varied}'",
     ]
-    outcome = "completed"
+    outcome = "failed"
     try:
         failed = _launch(launcher, missing, link)
-        if failed:
-            outcome = "failed"
+        outcome = "failed" if failed else "completed"
     except KeyboardInterrupt:
         outcome = "interrupted"
         raise
@@ -106,9 +125,7 @@ def sweep(
             finish.finish(first, sweep_id, parent)
         finally:
             parent.end(outcome)
-    if failed:
-        log.error("%d of %d runs failed: the same command runs them again", failed, len(cells))
-        sys.exit(1)
+    return failed
 
 
 def _cells(overrides: list[Override], hydra_config: DictConfig, loader: ConfigLoader) -> list[Cell]:

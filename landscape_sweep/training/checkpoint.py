@@ -1,8 +1,9 @@
 """Checkpoints: all that training needs to go on, to the last bit, as if it had never stopped.
 
 A checkpoint is one safetensors file: tensors (weights, BatchNorm statistics, the optimizer's
-buffers, the state of the augmentation's generator), and in its header everything else as JSON, with a SHA-256
-of both. It appears whole or not at all, the one before it is kept, and nothing is unpickled.
+buffers, the state of the augmentation's generator), and in its header everything else as JSON,
+with a SHA-256 of both. It appears whole or not at all, the one before it is kept, and nothing is
+unpickled. The data order needs no state: it follows from the seed and the number of steps.
 """
 
 from __future__ import annotations

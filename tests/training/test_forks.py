@@ -67,7 +67,14 @@ class Silent:
 def weights_by_epoch(*overrides: str) -> list[Tensor]:
     """A run of four epochs of five steps, augmented, from the command line's keys."""
     keys = ("data=digits", "data.train_size=40", "data.augment=flip_crop", "model=mlp")
-    more = ("model.width=8", "batch_size=8", "epochs=4", "probe=none", "device=cpu")
+    more = (
+        "model.width=8",
+        "batch_size=8",
+        "epochs=4",
+        "probe=none",
+        "device=cpu",
+        "stop.checkpoint_every=null",
+    )
     add_plugins()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = schema.load(compose("config", overrides=[*keys, *more, *overrides]))
