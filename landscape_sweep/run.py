@@ -730,10 +730,13 @@ def log_measurement(measured: Measurement, record: tracking.RunLog) -> None:
 def _pictures(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
     """Tables of one run that are drawn too, each with its picture."""
     title = pd.Series({"": ""})
+    run = pd.DataFrame({"run_id": [""], "label": [""], "model.name": [""]})
     of_run = {path: table.assign(run_id="") for path, table in tables.items()}
     for path, table in of_run.items():
         if path == tracking.SPECTRUM:
-            yield path, figures.hessian_spectra(table, title)
+            yield path, figures.hessian_spectra(table, run)
+        elif path == tracking.DENSITY:
+            yield path, figures.spectral_density(table, of_run[tracking.SPECTRUM], run)
         elif path == tracking.SURFACE:
             yield path, figures.contours(table, title, of_run.get(tracking.MARKS))
         elif path == tracking.PROFILE:

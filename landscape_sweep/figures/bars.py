@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from scipy import stats
 
-from landscape_sweep.figures.style import look, panels
+from landscape_sweep.figures.style import architectures, look, panels, seeds_each
 
 METRICS = {
-    "sharpness/sam": "sharpness $S_ρ$ (loss)",
-    "hessian/lambda_max": "largest eigenvalue",
-    "hessian/trace": "Hessian trace",
-    "test/accuracy": "test accuracy (0 to 1)",
+    "sharpness/sam": "sharpness $S_{0.05}$ (loss)",
+    "hessian/lambda_max": "largest eigenvalue (loss / squared parameter)",
+    "hessian/trace": "Hessian trace (loss / squared parameter)",
+    "test/accuracy": "test accuracy (%)",
 }
+ROWS = 40
+"""Configurations shown at most."""
 
 
 def metric_bars(runs: pd.DataFrame) -> Figure:
-    """Means over seeds with a bootstrap 95% interval where there are several; points are runs."""
-    metrics = [metric for metric in METRICS if metric in runs]
-    height = 1.2 + 0.28 * runs["label"].nunique()
-    figure, every = panels(len(metrics), width=4.6, height=max(height, 2.4), columns=2)
-    models = sorted(runs["model.name"].unique())
-    colours = {
-        label: look(model, models)[0]
-        for label, model in zip(runs["label"], runs["model.name"], strict=True)
-    }
+    """Means over seeds with Student's 95% interval where there are several; points are runs."""
+    labels = list(dict.fromkeys(runs["label"]))
+    shown = runs[runs["label"].isin(labels[:ROWS])]
+    shown = shown.assign(**{"test/accuracy": 100 * shown["test/accuracy"]})
+    metrics = [metric for metric in METRICS if metric in shown]
+    height = max(2.4, 1.2 + 0.22 * shown["label"].nunique())
+    figure, every = panels(len(metrics), width=4.6, height=height, columns=2)
+    models = architectures(shown)
+    names = list(dict.fromkeys(models))
+    palette = {label: look(m, names)[0] for label, m in zip(shown["label"], models, strict=True)}
     for axes, metric in zip(every, metrics, strict=True):
-        keys = {"data": runs, "x": metric, "y": "label", "hue": "label", "legend": False}
-        sns.barplot(**keys, palette=colours, errorbar=("ci", 95), seed=0, ax=axes, alpha=0.8)
-        sns.stripplot(data=runs, x=metric, y="label", color="black", size=3, ax=axes, jitter=False)
+        keys = {"data": shown, "x": metric, "y": "label", "hue": "label", "legend": False}
+        sns.barplot(**keys, palette=palette, errorbar=student, ax=axes, alpha=0.8)
+        sns.stripplot(data=shown, x=metric, y="label", color="black", size=3, ax=axes, jitter=False)
         axes.set(xlabel=METRICS[metric], ylabel="")
-    seeds = runs.groupby("label")["seed"].nunique()
-    count = " to ".join(str(n) for n in sorted({seeds.min(), seeds.max()}))
-    figure.suptitle(f"Metrics by configuration (seeds each: {count})")
+        axes.tick_params(axis="y", labelsize=7)
+    more = f" ({ROWS} of {len(labels)} configurations)" if len(labels) > ROWS else ""
+    figure.suptitle(
+        f"Metrics by configuration: mean and 95% interval over {seeds_each(runs)}; "
+        f"a point a run{more}"
+    )
     return figure
+
+
+def student(values: pd.Series) -> tuple[float, float]:
+    """95% interval of the mean by Student's t; the value itself where there is only one."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return mean, mean
+    half = float(stats.t.ppf(0.975, count - 1) * stats.sem(values))
+    return mean - half, mean + half

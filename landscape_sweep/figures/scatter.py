@@ -1,71 +1,98 @@
-"""Geometry against generalisation, and noise against flatness."""
+"""Geometry against generalisation."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy import stats
 
-from landscape_sweep.figures.style import log_x, look, panels
+from landscape_sweep.figures.style import log_x, look, panels, seeds_each
 
 GEOMETRY = {
-    "sharpness/sam": "sharpness $S_ρ$",
+    "sharpness/sam": "sharpness $S_{0.05}$ (loss)",
     "hessian/lambda_max": "largest eigenvalue",
     "hessian/trace": "Hessian trace",
 }
-OUTCOMES = {"test/accuracy": "test accuracy (0 to 1)", "gap/loss": "test loss − train loss"}
+OUTCOMES = {"test/accuracy": "test accuracy (%)", "gap/loss": "test loss − train loss"}
+FEWEST = 6
+"""Configurations that a band around a fit needs."""
 
 
-def geometry_against_generalisation(runs: pd.DataFrame) -> Figure:
-    """One point a run; colour and marker tell the architecture; ρ is Spearman's, within each."""
+def geometry_against_generalisation(runs: pd.DataFrame, correlations: pd.DataFrame) -> Figure:
+    """A large point a configuration, small ones its runs; colour and marker tell the model.
+
+    Lines are least squares through the configurations' means, with a 95% band where there are
+    at least six.
+
+    Args:
+        runs: one row a completed run.
+        correlations: ``model metric outcome configs spearman low high``: ρ of the configurations'
+            means, within each model, written into the legends.
+    """
     pairs = [(x, y) for y in OUTCOMES if y in runs for x in GEOMETRY if x in runs]
-    figure, every = panels(len(pairs), height=3.0)
+    figure, every = panels(len(pairs), width=3.6, height=3.3)
     models = sorted(runs["model.name"].unique())
+    keys = ["model", "metric", "outcome"]
+    told = {tuple(row[keys]): row for _, row in correlations.iterrows()}
     for axes, (x, y) in zip(every, pairs, strict=True):
+        logarithmic = bool((runs[x].dropna() > 0).all())
         for model, group in runs.groupby("model.name"):
-            points = group[[x, y]].dropna()
+            points = group[["label", x, y]].dropna()
+            if y == "test/accuracy":
+                points[y] *= 100
+            means = points.groupby("label").mean()
             colour, marker = look(str(model), models)
-            if len(points) > 2 and points.nunique().min() > 1:
-                rho = f"ρ = {stats.spearmanr(points[x], points[y]).statistic:+.2f}"
-            else:
-                rho = "ρ unknown"
+            axes.scatter(points[x], points[y], s=6, color=colour, alpha=0.35, linewidths=0)
             axes.scatter(
-                points[x],
-                points[y],
+                means[x],
+                means[y],
+                s=30,
                 color=colour,
                 marker=marker,
-                label=f"{model}: {rho}, n = {len(points)}",
+                edgecolors="white",
+                linewidths=0.5,
+                label=f"{model}: {_rho(told.get((model, x, y)))}, n = {len(means)}",
             )
+            _fit(axes, means[x].to_numpy(float), means[y].to_numpy(float), colour, logarithmic)
         axes.set(xlabel=GEOMETRY[x], ylabel=OUTCOMES[y])
-        if (runs[x].dropna() > 0).all():
+        if logarithmic:
             log_x(axes)
-        axes.legend(fontsize=6.5, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-    figure.suptitle("Geometry against generalisation (one point a run)")
+        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    figure.suptitle(
+        "Geometry against generalisation: Spearman's ρ over n configurations [95% interval], "
+        f"{seeds_each(runs)}"
+    )
     return figure
 
 
-def noise_against_flatness(runs: pd.DataFrame) -> Figure:
-    """Trace and λmax against η/B on logarithmic axes, with the slope within each architecture."""
-    metrics = [m for m in ("hessian/trace", "hessian/lambda_max") if m in runs]
-    figure, every = panels(len(metrics), width=4.2, height=3.4, columns=2)
-    models = sorted(runs["model.name"].unique())
-    noise = (runs["optimizer.lr"] / runs["batch_size"]).rename("noise")
-    for axes, metric in zip(every, metrics, strict=True):
-        for model, group in runs.groupby("model.name"):
-            colour, marker = look(str(model), models)
-            points = pd.concat([noise, group[metric]], axis=1, join="inner").dropna()
-            points = points[points[metric] > 0]
-            text = f"{model}, n = {len(points)}"
-            if points["noise"].nunique() > 1:
-                logs = np.log(points)
-                slope, offset = np.polyfit(logs["noise"], logs[metric], 1)
-                ends = np.array([points["noise"].min(), points["noise"].max()])
-                axes.plot(ends, np.exp(offset) * ends**slope, color=colour)
-                text += f", slope {slope:+.2f}"
-            axes.scatter(points["noise"], points[metric], color=colour, marker=marker, label=text)
-        axes.set(xlabel="η / B", ylabel=GEOMETRY[metric], yscale="log")
-        log_x(axes)
-        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-    figure.suptitle("Noise against flatness, at the end of training (losses differ)")
-    return figure
+def _rho(row: pd.Series | None) -> str:
+    if row is None or math.isnan(row["spearman"]):
+        return "ρ unknown"
+    text = f"ρ = {row['spearman']:+.2f}"
+    known = not math.isnan(row["low"])
+    return (text + f" [{row['low']:+.2f}, {row['high']:+.2f}]" * known).replace("-", "−")
+
+
+def _fit(
+    axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], colour: str, logarithmic: bool
+) -> None:
+    """The line of least squares, on log x where the axis is, with its pointwise 95% band."""
+    t = np.log(x) if logarithmic else x
+    if len(t) < 3 or np.ptp(t) == 0:
+        return
+    line = stats.linregress(t, y)
+    grid = np.linspace(t.min(), t.max(), 50)
+    middle = line.intercept + line.slope * grid
+    at = np.exp(grid) if logarithmic else grid
+    axes.plot(at, middle, color=colour, linewidth=1)
+    if len(t) >= FEWEST:
+        left = y - line.intercept - line.slope * t
+        spread = np.sqrt((left @ left) / (len(t) - 2))
+        around = np.sqrt(1 / len(t) + (grid - t.mean()) ** 2 / ((t - t.mean()) ** 2).sum())
+        half = stats.t.ppf(0.975, len(t) - 2) * spread * around
+        axes.fill_between(at, middle - half, middle + half, color=colour, alpha=0.12, linewidth=0)

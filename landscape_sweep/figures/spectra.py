@@ -1,40 +1,160 @@
-"""The top of the Hessian spectrum."""
+"""The Hessian spectrum: its top values, its density, and what the framework's algorithm 1 says."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from landscape_sweep.figures.style import legend_below, look, panels, whole_x
+from landscape_sweep.figures.style import (
+    PALETTE,
+    Configurations,
+    band,
+    panels,
+    seeds_each,
+    spread,
+    whole_x,
+)
+
+Floats = NDArray[np.float64]
+
+CURVATURE = "eigenvalue (loss / squared parameter)"
+
+KERNEL = 1e-5
+"""Variance of the density's Gaussian kernel over the squared range of the spectrum (Ghorbani,
+Krishnan & Xiao 2019, whose spectra are scaled to unit range)."""
 
 
-def hessian_spectra(spectra: pd.DataFrame, labels: pd.Series) -> Figure:
-    """Eigenvalues by rank; those that are not converged are hollow.
+DENSITIES = 6
+"""Densities shown at most."""
+
+DECADES = 10
+"""What the density's axis spans below its peak; a single eigenvalue of 10⁶ still shows."""
+
+
+def hessian_spectra(spectra: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Eigenvalues by rank: mean over seeds, range as a band; what has not converged is hollow.
 
     Args:
         spectra: ``run_id, rank, eigenvalue, residual, converged``.
-        labels: configuration by ``run_id``.
+        runs: one row a run, as ``Configurations`` takes.
     """
-    figure, (axes,) = panels(1, width=6.4, height=4.4)
-    names = list(dict.fromkeys(labels))
-    for run_id, run in spectra.groupby("run_id", sort=False):
-        colour, marker = look(labels[run_id], names)
-        axes.plot(run["rank"], run["eigenvalue"], color=colour, linewidth=0.8)
-        for converged, face in ((True, colour), (False, "white")):
-            part = run[run["converged"].astype(bool) == converged]
+    told = Configurations(runs)
+    labelled = spectra.assign(label=spectra["run_id"].map(told.label))
+    figure, every = panels(len(told.panels), width=6.0 if told.few else 4.2, height=4.0, columns=2)
+    for axes, (title, names) in zip(every, told.panels.items(), strict=True):
+        for name, group in labelled.groupby("label", sort=False):
+            if name not in names:
+                continue
+            colour, _ = told.look(str(name))
+            said = str(name) if told.few else None
+            band(axes, group, "rank", "eigenvalue", look=told.look(str(name)), label=said)
+            hollow = group[~group["converged"].astype(bool)]
             axes.scatter(
-                part["rank"],
-                part["eigenvalue"],
+                hollow["rank"],
+                hollow["eigenvalue"],
                 s=16,
-                marker=marker,
-                facecolors=face,
+                facecolors="white",
                 edgecolors=colour,
                 zorder=3,
-                label=labels[run_id] if converged else None,
             )
-    axes.set(xlabel="rank", ylabel="eigenvalue of the Hessian", yscale="symlog")
+        axes.set(xlabel="rank", ylabel=CURVATURE, title=title)
+        axes.set_yscale("log" if (spectra["eigenvalue"] > 0).all() else "symlog")
+        whole_x(axes)
     count, total = int(spectra["converged"].astype(bool).sum()), len(spectra)
-    axes.set_title(f"Hessian spectra, top values: {count} of {total} converged (others hollow)")
-    whole_x(axes)
-    legend_below(figure, axes)
+    figure.suptitle(
+        f"Hessian spectrum, top values: {count} of {total} converged (others hollow); "
+        f"{seeds_each(runs)}{told.left_out}"
+    )
+    told.explain(figure, every)
+    return figure
+
+
+def spectral_density(densities: pd.DataFrame, spectra: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Log density of all eigenvalues, one run a configuration; outliers are marked one by one.
+
+    The density is that of stochastic Lanczos quadrature under a Gaussian kernel. An outlier is a
+    converged eigenvalue above the widest gap, as a ratio, between neighbours among the top ones.
+
+    Args:
+        densities: ``run_id, node, weight``; weights of a run sum to 1.
+        spectra: ``run_id, rank, eigenvalue, residual, converged``.
+        runs: ``run_id, label``, one row a run.
+    """
+    measured = runs[runs["run_id"].isin(densities["run_id"])].drop_duplicates("label")
+    chosen = spread(list(zip(measured["run_id"], measured["label"], strict=True)), DENSITIES)
+    figure, every = panels(len(chosen), width=3.6, height=2.6)
+    for axes, (run_id, label) in zip(every, chosen, strict=True):
+        quadrature = densities[densities["run_id"] == run_id]
+        nodes, weights = quadrature["node"].to_numpy(float), quadrature["weight"].to_numpy(float)
+        sigma = np.sqrt(KERNEL) * (nodes.max() - nodes.min())
+        grid = np.linspace(nodes.min() - 5 * sigma, nodes.max() + 5 * sigma, 1000)
+        density = smoothed(grid, nodes, weights, sigma)
+        floor = 10 ** np.floor(np.log10(density.max()) - DECADES)
+        density = np.maximum(density, floor)
+        axes.fill_between(grid, floor, density, color=PALETTE[0], alpha=0.35, linewidth=0)
+        axes.plot(grid, density, color=PALETTE[0], linewidth=0.8)
+        top = spectra[(spectra["run_id"] == run_id) & spectra["converged"].astype(bool)]
+        out = outliers(top["eigenvalue"].to_numpy(float))
+        axes.plot(
+            out,
+            np.full(len(out), 3 * floor),
+            "v",
+            color=PALETTE[1],
+            markersize=5,
+            clip_on=False,
+            label=f"{len(out)} outlier{'s' * (len(out) != 1)}",
+        )
+        axes.set(title=label, yscale="log", ylim=(floor, None), xlabel=CURVATURE)
+        axes.set_ylabel("density")
+        axes.legend(fontsize=7, loc="upper right")
+    total = len(measured)
+    more = f", {len(chosen)} of {total} configurations" if total > len(chosen) else ""
+    figure.suptitle(f"Spectral density of the Hessian, one run a configuration{more}")
+    return figure
+
+
+def smoothed(grid: Floats, nodes: Floats, weights: Floats, sigma: float) -> Floats:
+    """(points,) density Σᵢ wᵢ N(t; nodeᵢ, σ²) on ``grid``."""
+    distance = (grid[:, None] - nodes) / sigma
+    kernel = np.exp(-0.5 * distance**2) / (sigma * np.sqrt(2 * np.pi))
+    density: Floats = kernel @ weights
+    return density
+
+
+def outliers(top: Floats) -> Floats:
+    """Those of the positive eigenvalues, in descending order, above the widest gap (ratio)."""
+    positive = top[top > 0]
+    if len(positive) < 2:
+        return positive[:0]
+    return positive[: int(np.argmax(positive[:-1] / positive[1:])) + 1]
+
+
+def algorithm_1(values: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Values of algorithm 1 as written, over certified ones: 1 would be right.
+
+    Args:
+        values: ``run_id, rank, eigenvalue, algorithm_1``.
+        runs: one row a run, as ``Configurations`` takes.
+    """
+    told = Configurations(runs)
+    ratio = values.assign(
+        label=values["run_id"].map(told.label), ratio=values["algorithm_1"] / values["eigenvalue"]
+    )
+    figure, every = panels(len(told.panels), width=6.0 if told.few else 4.2, height=3.6, columns=2)
+    for axes, (title, names) in zip(every, told.panels.items(), strict=True):
+        axes.axhline(1, color="black", linewidth=0.8)
+        for name, group in ratio.groupby("label", sort=False):
+            if name in names:
+                said = str(name) if told.few else None
+                band(axes, group, "rank", "ratio", look=told.look(str(name)), label=said)
+        axes.set(xlabel="rank", ylabel="algorithm 1 / certified eigenvalue", title=title)
+        whole_x(axes)
+    off = (ratio["ratio"] - 1).abs()
+    figure.suptitle(
+        f"Algorithm 1 as written: {int((off > 0.01).sum())} of {len(off)} eigenvalues are off by "
+        f"more than 1%, median error {100 * off.median():.2g}%{told.left_out}"
+    )
+    told.explain(figure, every)
     return figure

@@ -1,12 +1,18 @@
-"""One visual language: palette, markers, and a blank figure."""
+"""One visual language: palette, markers, axes, and how the configurations of a sweep are told
+apart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
@@ -15,14 +21,56 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANELS = 12
 """Panels of one figure at most: more can't be read."""
+COLUMNS = 6
+"""Architectures side by side at most."""
 
-mpl.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.25, "savefig.dpi": 150})
+# Viridis without its palest part, which white paper swallows.
+SHADES = ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)))
+
+SETTINGS = {
+    "model.depth": "depth",
+    "model.width": "width",
+    "data.train_size": "training images n",
+    "data.label_noise": "share of random labels",
+    "optimizer.weight_decay": "weight decay",
+    "optimizer.momentum": "momentum",
+}
+"""Numbers that may colour the configurations of a sweep, after η/B."""
+
+mpl.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 9,
+        "figure.titlesize": 10,
+        "figure.titleweight": "bold",
+        "legend.frameon": False,
+        "savefig.dpi": 150,
+        "svg.fonttype": "none",  # text stays text: small files that can be searched
+        "svg.hashsalt": "landscape_sweep",  # the same figure gives the same file
+    }
+)
+
+
+T = TypeVar("T")
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` of the items, evenly from first to last."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
 def look(name: str, names: Sequence[str]) -> tuple[str, str]:
-    """Colour and marker of one name by its place among ``names``."""
+    """Colour and marker of one name by its place among ``names``; 49 of them differ."""
     place = names.index(name)
-    return PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+    turn = place // len(PALETTE)
+    return PALETTE[place % len(PALETTE)], MARKERS[(place + turn) % len(MARKERS)]
 
 
 def panels(
@@ -37,9 +85,13 @@ def panels(
 
 
 def log_x(axes: Axes) -> None:
-    """A logarithmic abscissa whose labels have room in a narrow panel."""
+    """A logarithmic abscissa whose labels have room in a narrow panel; call it after drawing."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+    low, high = axes.get_xlim()
+    wide = high > 10 * low
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1.0, 3.0), numticks=8) if wide else MaxNLocator(4)
+    )
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -49,10 +101,129 @@ def whole_x(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """One legend for all panels, outside them, without doubles."""
-    entries = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+def legend_below(figure: Figure, *axes: Axes, columns: int = 3) -> None:
+    """One legend for the panels, outside them, without doubles."""
+    entries = {}
+    for panel in axes:
+        handles, labels = panel.get_legend_handles_labels()
+        entries.update(dict(zip(labels, handles, strict=True)))
     if entries:
         figure.legend(
             entries.values(), entries.keys(), loc="outside lower center", ncols=columns, fontsize=8
         )
+
+
+def architectures(runs: pd.DataFrame) -> pd.Series:
+    """Name of each run's architecture: the model, with normalisation and skip where they vary."""
+    name = runs["model.name"].astype(str)
+    for key in ("model.norm", "model.skip"):
+        if key in runs and runs.groupby("model.name")[key].nunique().max() > 1:
+            name = name + f" {key.partition('.')[2]}=" + runs[key].fillna("–").astype(str)
+    return name
+
+
+def intensity(runs: pd.DataFrame) -> pd.Series:
+    """η/B of each run: what scales the gradient noise of an update."""
+    return runs["optimizer.lr"] / runs["batch_size"]
+
+
+def loss_name(runs: pd.DataFrame) -> str:
+    """The loss that was trained on, with its unit."""
+    names = {"cross_entropy": "cross-entropy (nats)", "mse": "squared error"}
+    used = set(runs["loss"].dropna()) if "loss" in runs else {"cross_entropy"}
+    return names.get(str(used.pop()), "loss") if len(used) == 1 else "loss"
+
+
+def seeds_each(runs: pd.DataFrame) -> str:
+    """How many seeds a configuration has: ``3 seeds``, ``1 to 3 seeds``."""
+    counts = sorted({int(n) for n in runs.groupby("label").size()})
+    low_high = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+    return f"{low_high} seed{'s' * (low_high != '1')} each"
+
+
+class Configurations:
+    """How the configurations of a sweep are told apart, alike in every figure.
+
+    Up to seven have a colour and a marker each, named in a legend. More would be a tangle: they
+    are parted into a panel for each architecture, and the colour tells one setting on a scale,
+    η/B where it varies.
+
+    Attributes:
+        few: whether each configuration has a colour of its own.
+        label: configuration by ``run_id``.
+        panels: titles and the configurations shown under them; at most six, the rest is told by
+            ``left_out``.
+    """
+
+    def __init__(self, runs: pd.DataFrame) -> None:
+        """Args: runs: ``run_id, label, model.name`` and configuration keys, one row a run."""
+        self.label: pd.Series = runs.set_index("run_id")["label"]
+        self._names = list(dict.fromkeys(runs["label"]))
+        self._setting, values = _setting(runs)
+        self._values = dict(zip(runs["label"], values, strict=True))
+        self.few = len(self._names) <= len(PALETTE) or not self._setting
+        self.panels: dict[str, list[str]] = {"": self._names}
+        self.left_out = ""
+        if not self.few:
+            by = runs.groupby(architectures(runs), sort=False)["label"]
+            groups = {str(name): list(dict.fromkeys(labels)) for name, labels in by}
+            self.panels = dict(list(groups.items())[:COLUMNS])
+            if len(groups) > COLUMNS:
+                self.left_out = f" ({COLUMNS} of {len(groups)} architectures)"
+            known = [v for v in self._values.values() if np.isfinite(v)]
+            self._norm = _norm(min(known), max(known))
+
+    def look(self, label: str) -> tuple[str, str]:
+        """Colour and marker of a configuration."""
+        if self.few:
+            return look(label, self._names)
+        return to_hex(SHADES(self._norm(self._values[label]))), "o"
+
+    def explain(self, figure: Figure, axes: Sequence[Axes]) -> None:
+        """The legend, or the scale of colours."""
+        if self.few:
+            legend_below(figure, *axes)
+        else:
+            scale = ScalarMappable(self._norm, SHADES)
+            figure.colorbar(scale, ax=list(axes), label=self._setting, aspect=30, pad=0.01)
+
+
+def _setting(runs: pd.DataFrame) -> tuple[str, pd.Series]:
+    """Name and values of the first number that varies; no name where none does."""
+    if {"optimizer.lr", "batch_size"} <= set(runs) and intensity(runs).nunique() > 1:
+        return "η / B (learning rate over batch size)", intensity(runs)
+    for key, name in SETTINGS.items():
+        if key in runs and pd.to_numeric(runs[key], errors="coerce").nunique() > 1:
+            return name, pd.to_numeric(runs[key], errors="coerce")
+    return "", pd.Series(np.nan, index=runs.index)
+
+
+def _norm(low: float, high: float) -> Normalize:
+    return LogNorm(low, high) if low > 0 and high / low > 5 else Normalize(low, high)
+
+
+def band(
+    axes: Axes,
+    curves: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    look: tuple[str, str],
+    line: str = "-",
+    label: str | None = None,
+) -> None:
+    """The mean over the runs of one configuration at each x, and their whole range as a band."""
+    seeds = curves.groupby(x)[y].agg(["mean", "min", "max"])
+    colour, marker = look
+    marked = marker if label is not None and len(seeds) <= 30 else None
+    axes.plot(
+        seeds.index,
+        seeds["mean"],
+        line,
+        color=colour,
+        marker=marked,
+        markersize=3,
+        linewidth=1.2,
+        label=label,
+    )
+    axes.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.15, lw=0)

@@ -5,38 +5,52 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import legend_below, look, panels, whole_x
+from landscape_sweep.figures.style import (
+    Configurations,
+    band,
+    loss_name,
+    panels,
+    seeds_each,
+    whole_x,
+)
 
 
-def training_dynamics(histories: pd.DataFrame, labels: pd.Series) -> Figure:
-    """Training (dashed) and test (solid) curves, a colour a configuration, a line a seed.
+def training_dynamics(histories: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Test (solid) and training (dashed) curves: mean over seeds, and their range as a band.
 
     Args:
         histories: ``run_id, metric, step, value``.
-        labels: configuration by ``run_id``.
+        runs: one row a run, as ``Configurations`` takes.
     """
-    figure, (loss, accuracy) = panels(2, width=4.2, height=3.6, columns=2)
-    names = list(dict.fromkeys(labels))
-    for run_id, run in histories.groupby("run_id", sort=False):
-        name = labels[run_id]
-        colour, marker = look(name, names)
-        for axes, what, scale in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
-            for prefix, line in (("fit", "--"), ("test", "-")):
-                curve = run[run["metric"] == f"{prefix}/{what}"].sort_values("step")
-                axes.plot(
-                    curve["step"],
-                    scale * curve["value"],
-                    line,
-                    color=colour,
-                    marker=marker if prefix == "test" else None,
-                    markersize=3,
-                    linewidth=1.2,
-                    label=name if prefix == "test" else None,
-                )
-    loss.set(xlabel="epoch", ylabel="cross-entropy", title="Loss", yscale="log")
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
-    figure.suptitle("Training dynamics: test solid, training dashed")
-    whole_x(loss)
-    whole_x(accuracy)
-    legend_below(figure, loss)
+    told = Configurations(runs)
+    labelled = histories.assign(label=histories["run_id"].map(told.label))
+    parts = [(title, names, what) for title, names in told.panels.items() for what in _CURVES]
+    figure, every = panels(len(parts), width=4.2, height=3.0, columns=2)
+    for axes, (title, names, what) in zip(every, parts, strict=True):
+        for prefix, line in (("fit", "--"), ("test", "-")):
+            curves = labelled[labelled["metric"] == f"{prefix}/{what}"]
+            for name, group in curves.groupby("label", sort=False):
+                if name in names:
+                    band(
+                        axes,
+                        group.assign(value=_CURVES[what] * group["value"]),
+                        "step",
+                        "value",
+                        look=told.look(str(name)),
+                        line=line,
+                        label=str(name) if told.few and prefix == "test" else None,
+                    )
+        axes.set(xlabel="epoch", title=title)
+        axes.set_ylabel(loss_name(runs) if what == "loss" else "accuracy (%)")
+        axes.set_yscale("log" if what == "loss" else "linear")
+        whole_x(axes)
+    figure.suptitle(
+        "Training dynamics: test solid, training dashed; "
+        f"mean and range of {seeds_each(runs)}{told.left_out}"
+    )
+    told.explain(figure, every)
     return figure
+
+
+_CURVES = {"loss": 1.0, "accuracy": 100.0}
+"""What is drawn, and its factor."""

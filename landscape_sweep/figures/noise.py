@@ -1,0 +1,94 @@
+"""Noise against flatness: how curvature follows learning rate and batch size (theorem 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
+
+from landscape_sweep.figures.style import architectures, intensity, log_x, look, panels
+
+METRICS = {
+    "hessian/trace": "Hessian trace (loss / squared parameter)",
+    "hessian/lambda_max": "largest eigenvalue (loss / squared parameter)",
+}
+LABEL = "η / B (learning rate over batch size)"
+
+
+def noise_against_flatness(runs: pd.DataFrame) -> Figure:
+    """Trace and λmax against η/B, on logarithmic axes, with the slopes in η and in B.
+
+    Points are configurations, the means of their seeds. Lines join a batch size, so that a law
+    in η/B alone would put them onto one another; slopes are those of
+    log tr = a + b_η log η + b_B log B within an architecture, with Student's 95% interval.
+
+    Args:
+        runs: one row a completed run.
+    """
+    metrics = [m for m in METRICS if m in runs]
+    figure, every = panels(len(metrics), width=4.8, height=3.9, columns=2)
+    kind = architectures(runs)
+    names = list(dict.fromkeys(kind))
+    for axes, metric in zip(every, metrics, strict=True):
+        for name, group in runs.groupby(kind, sort=False):
+            colour, marker = look(str(name), names)
+            points = group.assign(noise=intensity(group))
+            points = points[points[metric] > 0]
+            keys = ["noise", "optimizer.lr", "batch_size", metric]
+            means = points.groupby("label", sort=False)[keys].mean()
+            for _, batch in means.groupby("batch_size"):
+                line = batch.groupby("noise")[metric].mean()
+                axes.plot(line.index, line, color=colour, linewidth=0.7, alpha=0.6)
+            axes.scatter(
+                means["noise"],
+                means[metric],
+                s=12 + 6 * np.log2(means["batch_size"]),
+                color=colour,
+                marker=marker,
+                edgecolors="white",
+                linewidths=0.5,
+                label=f"{name}: {_said(means, metric)}",
+            )
+        axes.set(xlabel=LABEL, ylabel=METRICS[metric], yscale="log")
+        log_x(axes)
+        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    figure.suptitle(f"Noise against flatness, {_where(runs)}; larger points, larger batches")
+    return figure
+
+
+def _where(runs: pd.DataFrame) -> str:
+    """Whether the runs were compared at one loss, which the comparison needs."""
+    stop = runs.get("stop.train_loss", pd.Series(dtype=float)).dropna()
+    if len(stop) == len(runs) and stop.nunique() == 1:
+        return f"at a training loss of {stop.iloc[0]:g}"
+    return "at the end of training (losses differ)"
+
+
+def _said(means: pd.DataFrame, metric: str) -> str:
+    found = [
+        f"$b_{sign}$ = {value:+.2f} ± {half:.2f}".replace("-", "−")
+        for sign, (value, half) in slopes(means, metric).items()
+    ]
+    return ", ".join([*found, f"n = {len(means)}"])
+
+
+def slopes(means: pd.DataFrame, metric: str) -> dict[str, tuple[float, float]]:
+    """Exponents b_η and b_B of a power law, with half their 95% intervals, where both are known.
+
+    Args:
+        means: ``optimizer.lr, batch_size`` and ``metric``, positive, one row a configuration.
+    """
+    keys = {"η": "optimizer.lr", "B": "batch_size"}
+    varied = {sign: key for sign, key in keys.items() if means[key].nunique() > 1}
+    design = np.column_stack([np.ones(len(means)), *(np.log(means[k]) for k in varied.values())])
+    free = len(means) - design.shape[1]
+    if not varied or free < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
+        return {}
+    y = np.log(means[metric].to_numpy(float))
+    coefficients: NDArray[np.float64] = np.linalg.lstsq(design, y, rcond=None)[0]
+    left = y - design @ coefficients
+    covariance = (left @ left) / free * np.linalg.inv(design.T @ design)
+    half = stats.t.ppf(0.975, free) * np.sqrt(np.diag(covariance))
+    return dict(zip(varied, zip(coefficients[1:], half[1:], strict=True), strict=True))
