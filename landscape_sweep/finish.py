@@ -32,13 +32,13 @@ def folder(outputs: str, sweep_id: str) -> Path:
 
 def finish(config: Config, sweep_id: str, parent: tracking.RunLog) -> None:
     """Analyse whatever the sweep has: measure connectivity, then write and show the report."""
-    from landscape_sweep.report import show, write_report
+    from landscape_sweep.report import note, show, write_report
 
     uri = config.tracking.uri
     measure_connectivity(tracking.load_runs(uri, sweep=sweep_id), parent)
     sweep = tracking.load_sweep(uri, sweep=sweep_id)
     files = write_report(sweep, folder(config.outputs, sweep_id) / "report")
-    tracking.log_report(uri, parent.run_id, files.folder)
+    tracking.log_report(uri, parent.run_id, files.folder, note(sweep, files))
     show(sweep, files)
 
 

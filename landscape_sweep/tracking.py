@@ -297,9 +297,11 @@ def read_file(store: Store, run_id: str, path: str) -> Path:
     return file
 
 
-def log_report(uri: str, parent_run_id: str, folder: Path) -> None:
-    """Put a report's files on the sweep's run, under ``report``."""
-    _client(uri).log_artifacts(parent_run_id, str(folder), "report")
+def log_report(uri: str, parent_run_id: str, folder: Path, note: str) -> None:
+    """Put a report's files on the sweep's run, under ``report``, and a note on the run itself."""
+    client = _client(uri)
+    client.log_artifacts(parent_run_id, str(folder), "report")
+    client.set_tag(parent_run_id, "mlflow.note.content", note)
 
 
 def reopen_run(store: Store, run_id: str) -> RunLog:
@@ -416,11 +418,8 @@ class Sweep:
     marks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id"]))
 
 
-HISTORIES = (
-    *("fit/loss", "fit/accuracy", "fit/lr", "test/loss", "test/accuracy"),
-    *("dynamics/lambda_max", "dynamics/noise_trace"),
-    *("dynamics/gradient_norm", "dynamics/sharpness"),
-)
+HISTORIES = ("fit/", "test/", "dynamics/")
+"""Metrics that are measured by epoch."""
 SPECTRUM = "hessian/eigenvalues.csv"
 DENSITY = "hessian/density.csv"
 ALGORITHM_1 = "hessian/algorithm_1.csv"
@@ -588,8 +587,8 @@ def _histories(client: MlflowClient, runs: Sequence[Run]) -> pd.DataFrame:
     rows = [
         (run.info.run_id, metric, point.step, point.value)
         for run in runs
-        for metric in HISTORIES
-        if metric in run.data.metrics
+        for metric in run.data.metrics
+        if metric.startswith(HISTORIES)
         for point in client.get_metric_history(run.info.run_id, metric)
     ]
     return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])

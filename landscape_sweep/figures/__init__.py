@@ -10,7 +10,7 @@ from landscape_sweep.figures.scatter import geometry_against_generalisation
 from landscape_sweep.figures.spectra import algorithm_1, hessian_spectra, spectral_density
 from landscape_sweep.figures.summary import summary_table
 from landscape_sweep.figures.surfaces import contours, surfaces_3d
-from landscape_sweep.figures.training import training_dynamics
+from landscape_sweep.figures.training import geometry_through_training, training_dynamics
 
 __all__ = [
     "algorithm_1",
@@ -18,6 +18,7 @@ __all__ = [
     "contours",
     "evidence",
     "geometry_against_generalisation",
+    "geometry_through_training",
     "hessian_spectra",
     "metric_bars",
     "noise_against_flatness",

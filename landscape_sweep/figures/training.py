@@ -54,3 +54,39 @@ def training_dynamics(histories: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 _CURVES = {"loss": 1.0, "accuracy": 100.0}
 """What is drawn, and its factor."""
+
+
+def geometry_through_training(histories: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Curvature, sharpness and noise by epoch: mean over seeds, and their range as a band.
+
+    Args:
+        histories: ``run_id, metric, step, value``; metrics ``dynamics/…`` are drawn.
+        runs: one row a run, as ``Configurations`` takes.
+    """
+    told = Configurations(runs)
+    measured = histories[histories["metric"].str.startswith("dynamics/")]
+    labelled = measured.assign(label=measured["run_id"].map(told.label))
+    metrics = sorted(labelled["metric"].unique())
+    parts = [(title, names, metric) for metric in metrics for title, names in told.panels.items()]
+    figure, every = panels(len(parts), width=4.2, height=2.8, columns=2)
+    for axes, (title, names, metric) in zip(every, parts, strict=True):
+        for name, group in labelled[labelled["metric"] == metric].groupby("label", sort=False):
+            if name in names:
+                said = str(name) if told.few else None
+                band(axes, group, "step", "value", look=told.look(str(name)), label=said)
+        what = metric.partition("/")[2]
+        axes.set(xlabel="epoch", ylabel=_DYNAMICS.get(what, what), title=title)
+        positive = (labelled.loc[labelled["metric"] == metric, "value"] > 0).all()
+        axes.set_yscale("log" if positive else "linear")
+        whole_x(axes)
+    figure.suptitle(f"Geometry through training, mean and range of {seeds_each(runs)}")
+    told.explain(figure, every)
+    return figure
+
+
+_DYNAMICS = {
+    "lambda_max": "largest eigenvalue (loss / squared parameter)",
+    "noise_trace": "gradient noise tr Σ",
+    "gradient_norm": "gradient norm",
+    "sharpness": "sharpness $S_ρ$ (loss)",
+}

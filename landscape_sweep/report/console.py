@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from landscape_sweep.claims import Verdict
 from landscape_sweep.report.tables import readable, readable_correlations
+from landscape_sweep.report.verdicts import measured, one_line, tally
 from landscape_sweep.report.write import ReportFiles
 from landscape_sweep.tracking import Sweep
 
@@ -18,7 +22,7 @@ PLAIN_WIDTH = 150
 
 
 def show(sweep: Sweep, files: ReportFiles) -> None:
-    """Print the runs, the strongest correlations, and where everything lies."""
+    """Print the runs, the strongest correlations, the verdicts, and where everything lies."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
@@ -34,9 +38,23 @@ def show(sweep: Sweep, files: ReportFiles) -> None:
             console.print(
                 _table(title, readable_correlations(strongest.loc[order]).drop(columns="simpson"))
             )
+    if files.verdicts:
+        spoken = [verdict for verdict in files.verdicts if measured(verdict)]
+        console.print(f"Verdicts: {tally(files.verdicts)}", markup=False)
+        for verdict in spoken:
+            console.print(f"  {one_line(verdict)}", markup=False, soft_wrap=True)
+        if len(spoken) < len(files.verdicts):
+            console.print(_unspoken(files.verdicts), markup=False)
     for line in files.left_out:
         console.print(line, markup=False)
     console.print(f"report: {files.page}", markup=False, soft_wrap=True)
+
+
+def _unspoken(verdicts: Sequence[Verdict]) -> str:
+    """Claims that the runs say nothing about, and the experiments that would."""
+    silent = [verdict for verdict in verdicts if not measured(verdict)]
+    claims = ", ".join(dict.fromkeys(verdict.claim for verdict in silent))
+    return f"  not measured by these runs: {claims}; the report says what would settle each"
 
 
 def _table(title: str, frame: pd.DataFrame) -> Table:

@@ -1,4 +1,4 @@
-"""The table of runs as people read it."""
+"""The tables of a report as people read them, and what their columns mean."""
 
 from __future__ import annotations
 
@@ -18,14 +18,44 @@ COLUMNS = {
     "hessian/lambda_max": "λ max",
     "hessian/trace": "trace",
     "hessian/converged": "converged",
+    "noise/scale": "noise scale",
     "seconds": "seconds",
 }
 
+MEANINGS = {
+    "configuration": "Everything that was varied but the seed: model, batch size (bs), learning "
+    "rate (lr) and whatever else the sweep varies.",
+    "outcome": "completed; diverged (the loss became infinite); failed (an error, given below); "
+    "interrupted.",
+    "test acc %": "Share of test images classified rightly by the final weights.",
+    "test loss, train loss": "Mean loss over clean test and training images, in nats a image for "
+    "cross-entropy.",
+    "gap": "Test loss minus training loss.",
+    "sharpness": "How much the loss rises one step of length ρ = 0.05 up the gradient "
+    "(framework, eq. 3), in units of the loss.",
+    "λ max": "Largest eigenvalue of the Hessian: curvature in the steepest direction, in loss "
+    "over squared parameter. It scales with the weights: compare within an architecture.",
+    "trace": "Sum of all eigenvalues of the Hessian, same unit.",
+    "converged": "How many of the top eigenvalues are certified by their residual.",
+    "noise scale": "tr Σ / ‖G‖²: the batch size at which a gradient is as much noise as signal.",
+    "barrier": "Highest loss on the line between two trained networks, above the lower end "
+    "(eq. 4).",
+    "ρ": "Spearman's rank correlation over configurations, each the mean of its seeds; in "
+    "brackets its 95% confidence interval.",
+    "SUPPORTED, REFUTED, INCONCLUSIVE": "The whole 95% interval lies where the claim is true; "
+    "none of it does; it lies across the border, or there are too few configurations or seeds.",
+}
+"""A legend for the tables and figures."""
+
 
 def readable(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run, numbers as short texts, accuracy in percent; a dash where nothing is known."""
-    table = runs.reindex(columns=list(COLUMNS)).copy()
-    table["test/accuracy"] = 100 * pd.to_numeric(table["test/accuracy"])
+    """One row a run, numbers as short texts, accuracy in percent; a dash where nothing is known.
+
+    A measure that no run has gets no column.
+    """
+    table = runs.reindex(columns=list(COLUMNS)).dropna(axis=1, how="all")
+    if "test/accuracy" in table:
+        table["test/accuracy"] = 100 * pd.to_numeric(table["test/accuracy"])
     return table.map(_short).rename(columns=COLUMNS)
 
 

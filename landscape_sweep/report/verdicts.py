@@ -1,0 +1,122 @@
+"""Verdicts as the page and the console show them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from landscape_sweep.claims import Verdict
+from landscape_sweep.claims.verdict import number
+
+TITLES = {
+    "theorem_1": "Theorem 1: gradient noise leads to flat minima",
+    "theorem_2": "Theorem 2: flat minima generalise",
+    "proposition_1": "Proposition 1: depth worsens conditioning, skip connections cure it",
+    "proposition_2": "Proposition 2: over-parameterisation leaves flat directions",
+    "conjecture_1.1": "Conjecture 1.1: sharpness predicts generalisation",
+    "conjecture_1.2": "Conjecture 1.2: ResNets find flatter minima than plain CNNs",
+    "conjecture_1.3": "Conjecture 1.3: low curvature goes with easy optimisation",
+    "conjecture_1.4": "Conjecture 1.4: trained networks are connected by low barriers",
+    "finding_7.1": "Finding 7.1: ResNets are flatter and more accurate",
+    "finding_7.2": "Finding 7.2: sharpness correlates with accuracy and gap",
+    "finding_7.3": "Finding 7.3: ResNets of two seeds are linearly connected",
+    "finding_7.4": "Finding 7.4: ResNets have smoother and wider basins",
+}
+"""What the framework's claims say, by their names."""
+
+SIGNS = {"SUPPORTED": "✓", "REFUTED": "✗", "INCONCLUSIVE": "?"}
+
+
+def title(claim: str) -> str:
+    """A claim's heading."""
+    return TITLES.get(claim, claim.replace("_", " ").capitalize())
+
+
+def measured(verdict: Verdict) -> bool:
+    """Whether there is a number behind a verdict."""
+    return not math.isnan(verdict.estimate)
+
+
+def tally(verdicts: Iterable[Verdict]) -> str:
+    """How many verdicts came out how: ``3 SUPPORTED, 2 REFUTED, 9 INCONCLUSIVE``."""
+    count = Counter(verdict.verdict for verdict in verdicts)
+    return ", ".join(f"{count[name]} {name}" for name in SIGNS)
+
+
+def found(verdict: Verdict) -> str:
+    """Estimate and interval in words; a dash where nothing was measured."""
+    if not measured(verdict):
+        return "–"
+    low, high = verdict.interval
+    if low == high == verdict.estimate:
+        return number(verdict.estimate)
+    return f"{number(verdict.estimate)} [{number(low)}, {number(high)}]"
+
+
+def claimed(verdict: Verdict) -> str:
+    """Where the claim is true, in words."""
+    low, high = verdict.region
+    if low == high:
+        return f"exactly {number(low)}"
+    if math.isinf(low):
+        return f"at most {number(high)}" if math.isfinite(high) else "any value"
+    return f"at least {number(low)}" if math.isinf(high) else f"{number(low)} to {number(high)}"
+
+
+def one_line(verdict: Verdict) -> str:
+    """A verdict for the console and for MLflow's notes."""
+    of = " ".join(filter(None, (verdict.claim, verdict.form, verdict.architecture)))
+    if measured(verdict):
+        return f"{of}: {verdict.verdict}: {found(verdict)} against {claimed(verdict)}"
+    return f"{of}: {verdict.verdict}: {verdict.reason}"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where estimate, interval and the claim's region lie on a line from 0 to 100.
+
+    Attributes:
+        region, interval: left and right ends.
+        estimate: its place.
+        ticks: places and texts of the region's finite ends.
+    """
+
+    region: tuple[float, float]
+    interval: tuple[float, float]
+    estimate: float
+    ticks: tuple[tuple[float, str], ...]
+
+
+def strip(verdict: Verdict) -> Strip | None:
+    """The places of a verdict's numbers; None where nothing was measured.
+
+    The line spans the interval and the region's finite ends, with a margin; what is infinite
+    ends at its border.
+    """
+    if not measured(verdict):
+        return None
+    ends = [end for end in verdict.region if math.isfinite(end)]
+    known = [*ends, verdict.estimate, *(end for end in verdict.interval if math.isfinite(end))]
+    low, high = min(known), max(known)
+    margin = 0.15 * (high - low) or abs(high) or 1.0
+    low, high = low - margin, high + margin
+
+    def place(value: float) -> float:
+        return 100 * (min(max(value, low), high) - low) / (high - low)
+
+    return Strip(
+        region=(place(verdict.region[0]), place(verdict.region[1])),
+        interval=(place(verdict.interval[0]), place(verdict.interval[1])),
+        estimate=place(verdict.estimate),
+        ticks=tuple((place(end), number(end)) for end in dict.fromkeys(ends)),
+    )
+
+
+def by_claim(verdicts: Sequence[Verdict]) -> Iterator[tuple[str, list[Verdict]]]:
+    """Name of each claim with its verdicts, in the order of the framework."""
+    order = {claim: place for place, claim in enumerate(TITLES)}
+    claims = sorted({v.claim for v in verdicts}, key=lambda c: (order.get(c, len(order)), c))
+    for claim in claims:
+        yield claim, [verdict for verdict in verdicts if verdict.claim == claim]
