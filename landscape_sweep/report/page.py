@@ -126,13 +126,14 @@ def surface_data(sweep: Sweep) -> list[dict[str, Any]]:
     data = []
     for run_id, surface in sweep.surfaces.groupby("run_id", sort=False):
         grid = surface.pivot(index="alpha", columns="beta", values="loss")
-        alpha, beta = (_thinned(axis.to_numpy(float), step) for axis in (grid.index, grid.columns))
+        axes = grid.index.to_numpy(float), grid.columns.to_numpy(float)
+        alpha, beta = (_thinned(axis, step) for axis in axes)
         loss = grid.to_numpy(float)[np.ix_(alpha, beta)]
         data.append(
             {
                 "name": names.get(run_id, run_id),
-                "alpha": [_digits(v) for v in grid.index[alpha]],
-                "beta": [_digits(v) for v in grid.columns[beta]],
+                "alpha": [_digits(v) for v in axes[0][alpha]],
+                "beta": [_digits(v) for v in axes[1][beta]],
                 "loss": [[_digits(v) for v in row] for row in loss],
             }
         )

@@ -91,7 +91,8 @@ def plans(sweep: Sweep, correlations: pd.DataFrame) -> Iterator[Plan]:
     yield Plan(
         "hessian_spectra",
         "Top of the Hessian spectrum",
-        "The largest eigenvalues by rank; a drop after about as many as there are classes is usual.",
+        "The largest eigenvalues by rank; a drop after about as many as there are classes is "
+        "usual.",
         "probe.hessian",
         len(sweep.spectra) > 0,
         lambda: figures.hessian_spectra(sweep.spectra, _of(sweep.spectra, runs)),

@@ -41,7 +41,7 @@ def measured(verdict: Verdict) -> bool:
 
 def tally(verdicts: Iterable[Verdict]) -> str:
     """How many verdicts came out how: ``3 SUPPORTED, 2 REFUTED, 9 INCONCLUSIVE``."""
-    count = Counter(verdict.verdict for verdict in verdicts)
+    count = Counter(str(verdict.verdict) for verdict in verdicts)
     return ", ".join(f"{count[name]} {name}" for name in SIGNS)
 
 
