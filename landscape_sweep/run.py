@@ -736,7 +736,7 @@ def _pictures(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]
         if path == tracking.SPECTRUM:
             yield path, figures.hessian_spectra(table, run)
         elif path == tracking.DENSITY:
-            yield path, figures.spectral_density(table, of_run[tracking.SPECTRUM], run)
+            yield path, figures.spectral_density(table, run)
         elif path == tracking.SURFACE:
             yield path, figures.contours(table, title, of_run.get(tracking.MARKS))
         elif path == tracking.PROFILE:

@@ -123,7 +123,8 @@ def _density(run: dict[str, object], nodes: int) -> pd.DataFrame:
     """Nine tenths of the eigenvalues at zero, the others on a tail up to the largest."""
     node = np.linspace(0.0, float(run["hessian/lambda_max"]), nodes)
     weight = np.r_[0.9, np.geomspace(0.01, 1e-6, nodes - 1)]
-    return pd.DataFrame({"run_id": run["run_id"], "node": node, "weight": weight / weight.sum()})
+    columns = {"node": node, "weight": weight / weight.sum(), "outlier": node > 0.9 * node.max()}
+    return pd.DataFrame({"run_id": run["run_id"], **columns})
 
 
 def _algorithm_1(run: dict[str, object], ranks: int) -> pd.DataFrame:

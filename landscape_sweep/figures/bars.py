@@ -16,7 +16,7 @@ METRICS = {
     "hessian/trace": "Hessian trace (loss / squared parameter)",
     "test/accuracy": "test accuracy (%)",
 }
-ROWS = 40
+ROWS = 30
 """Configurations shown at most."""
 
 
@@ -31,12 +31,14 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
     models = architectures(shown)
     names = list(dict.fromkeys(models))
     palette = {label: look(m, names)[0] for label, m in zip(shown["label"], models, strict=True)}
-    for axes, metric in zip(every, metrics, strict=True):
+    for number, (axes, metric) in enumerate(zip(every, metrics, strict=True)):
         keys = {"data": shown, "x": metric, "y": "label", "hue": "label", "legend": False}
         sns.barplot(**keys, palette=palette, errorbar=student, ax=axes, alpha=0.8)
         sns.stripplot(data=shown, x=metric, y="label", color="black", size=3, ax=axes, jitter=False)
         axes.set(xlabel=METRICS[metric], ylabel="")
         axes.tick_params(axis="y", labelsize=7)
+        if number % 2:  # the names stand at the left column alone
+            axes.tick_params(axis="y", labelleft=False)
     more = f" ({ROWS} of {len(labels)} configurations)" if len(labels) > ROWS else ""
     figure.suptitle(
         f"Metrics by configuration: mean and 95% interval over {seeds_each(runs)}; "

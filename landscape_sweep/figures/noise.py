@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
-from landscape_sweep.figures.style import architectures, intensity, log_x, look, panels
+from landscape_sweep.figures.style import architectures, intensity, log_x, log_y, look, panels
 
 METRICS = {
     "hessian/trace": "Hessian trace (loss / squared parameter)",
@@ -51,8 +51,9 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
                 linewidths=0.5,
                 label=f"{name}: {_said(means, metric)}",
             )
-        axes.set(xlabel=LABEL, ylabel=METRICS[metric], yscale="log")
+        axes.set(xlabel=LABEL, ylabel=METRICS[metric])
         log_x(axes)
+        log_y(axes)
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     figure.suptitle(f"Noise against flatness, {_where(runs)}; larger points, larger batches")
     return figure

@@ -11,6 +11,7 @@ from landscape_sweep.figures.style import (
     PALETTE,
     Configurations,
     band,
+    log_y,
     panels,
     seeds_each,
     spread,
@@ -60,7 +61,10 @@ def hessian_spectra(spectra: pd.DataFrame, runs: pd.DataFrame) -> Figure:
                 zorder=3,
             )
         axes.set(xlabel="rank", ylabel=CURVATURE, title=title)
-        axes.set_yscale("log" if (spectra["eigenvalue"] > 0).all() else "symlog")
+        if (spectra["eigenvalue"] > 0).all():
+            log_y(axes)
+        else:
+            axes.set_yscale("symlog")
         whole_x(axes)
     count, total = int(spectra["converged"].astype(bool).sum()), len(spectra)
     figure.suptitle(
@@ -71,15 +75,14 @@ def hessian_spectra(spectra: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def spectral_density(densities: pd.DataFrame, spectra: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+def spectral_density(densities: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Log density of all eigenvalues, one run a configuration; outliers are marked one by one.
 
-    The density is that of stochastic Lanczos quadrature under a Gaussian kernel. An outlier is a
-    converged eigenvalue above the widest gap, as a ratio, between neighbours among the top ones.
+    The density is that of stochastic Lanczos quadrature under a Gaussian kernel. Outliers are the
+    eigenvalues that the quadrature knows singly, each with the weight 1/p.
 
     Args:
-        densities: ``run_id, node, weight``; weights of a run sum to 1.
-        spectra: ``run_id, rank, eigenvalue, residual, converged``.
+        densities: ``run_id, node, weight, outlier``; weights of a run sum to 1.
         runs: ``run_id, label``, one row a run.
     """
     measured = runs[runs["run_id"].isin(densities["run_id"])].drop_duplicates("label")
@@ -95,8 +98,7 @@ def spectral_density(densities: pd.DataFrame, spectra: pd.DataFrame, runs: pd.Da
         density = np.maximum(density, floor)
         axes.fill_between(grid, floor, density, color=PALETTE[0], alpha=0.35, linewidth=0)
         axes.plot(grid, density, color=PALETTE[0], linewidth=0.8)
-        top = spectra[(spectra["run_id"] == run_id) & spectra["converged"].astype(bool)]
-        out = outliers(top["eigenvalue"].to_numpy(float))
+        out = nodes[quadrature["outlier"].to_numpy(bool)]
         axes.plot(
             out,
             np.full(len(out), 3 * floor),
@@ -106,7 +108,8 @@ def spectral_density(densities: pd.DataFrame, spectra: pd.DataFrame, runs: pd.Da
             clip_on=False,
             label=f"{len(out)} outlier{'s' * (len(out) != 1)}",
         )
-        axes.set(title=label, yscale="log", ylim=(floor, None), xlabel=CURVATURE)
+        axes.set(title=label, ylim=(floor, None), xlabel=CURVATURE)
+        log_y(axes)
         axes.set_ylabel("density")
         axes.legend(fontsize=7, loc="upper right")
     total = len(measured)
@@ -121,14 +124,6 @@ def smoothed(grid: Floats, nodes: Floats, weights: Floats, sigma: float) -> Floa
     kernel = np.exp(-0.5 * distance**2) / (sigma * np.sqrt(2 * np.pi))
     density: Floats = kernel @ weights
     return density
-
-
-def outliers(top: Floats) -> Floats:
-    """Those of the positive eigenvalues, in descending order, above the widest gap (ratio)."""
-    positive = top[top > 0]
-    if len(positive) < 2:
-        return positive[:0]
-    return positive[: int(np.argmax(positive[:-1] / positive[1:])) + 1]
 
 
 def algorithm_1(values: pd.DataFrame, runs: pd.DataFrame) -> Figure:

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm, Normalize, to_hex
 from matplotlib.figure import Figure
@@ -87,13 +88,23 @@ def panels(
 def log_x(axes: Axes) -> None:
     """A logarithmic abscissa whose labels have room in a narrow panel; call it after drawing."""
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
+    _plain(axes.xaxis)
+
+
+def log_y(axes: Axes) -> None:
+    """A logarithmic ordinate; call it after drawing."""
+    axes.set_yscale("log")
+    _plain(axes.yaxis)
+
+
+def _plain(axis: Axis) -> None:
+    """Few labels, in plain text: powers of ten typeset as formulae are slow to draw."""
+    low, high = sorted(axis.get_view_interval())
+    subs = (1.0, 3.0) if high < 1e4 * low else (1.0,)
     wide = high > 10 * low
-    axes.xaxis.set_major_locator(
-        LogLocator(subs=(1.0, 3.0), numticks=8) if wide else MaxNLocator(4)
-    )
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8) if wide else MaxNLocator(4))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def whole_x(axes: Axes) -> None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from landscape_sweep.figures.style import (
     Configurations,
     band,
+    log_y,
     loss_name,
     panels,
     seeds_each,
@@ -42,7 +43,8 @@ def training_dynamics(histories: pd.DataFrame, runs: pd.DataFrame) -> Figure:
                     )
         axes.set(xlabel="epoch", title=title)
         axes.set_ylabel(loss_name(runs) if what == "loss" else "accuracy (%)")
-        axes.set_yscale("log" if what == "loss" else "linear")
+        if what == "loss":
+            log_y(axes)
         whole_x(axes)
     figure.suptitle(
         "Training dynamics: test solid, training dashed; "
@@ -76,8 +78,8 @@ def geometry_through_training(histories: pd.DataFrame, runs: pd.DataFrame) -> Fi
                 band(axes, group, "step", "value", look=told.look(str(name)), label=said)
         what = metric.partition("/")[2]
         axes.set(xlabel="epoch", ylabel=_DYNAMICS.get(what, what), title=title)
-        positive = (labelled.loc[labelled["metric"] == metric, "value"] > 0).all()
-        axes.set_yscale("log" if positive else "linear")
+        if (labelled.loc[labelled["metric"] == metric, "value"] > 0).all():
+            log_y(axes)
         whole_x(axes)
     figure.suptitle(f"Geometry through training, mean and range of {seeds_each(runs)}")
     told.explain(figure, every)

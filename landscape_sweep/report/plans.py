@@ -9,9 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from landscape_sweep import figures
-from landscape_sweep.figures.style import PANELS, spread
+from landscape_sweep.figures.style import spread
 from landscape_sweep.report.tables import readable
 from landscape_sweep.tracking import Sweep
+
+SURFACES = 6
+"""Surfaces drawn at most; the page's viewer has them all."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,11 @@ def plans(sweep: Sweep, correlations: pd.DataFrame) -> Iterator[Plan]:
     yield Plan(
         "spectral_density",
         "Density of the whole spectrum",
-        "Most eigenvalues lie in a bulk near zero, on both sides; triangles mark the outliers, "
-        "one by one, that the bulk does not explain.",
+        "Most eigenvalues lie in a bulk near zero, on both sides; triangles mark those at the "
+        "ends, one by one, which are known singly.",
         "probe.hessian.density above 0",
-        len(sweep.densities) > 0 and len(sweep.spectra) > 0,
-        lambda: figures.spectral_density(
-            sweep.densities, sweep.spectra, _of(sweep.densities, runs)
-        ),
+        len(sweep.densities) > 0,
+        lambda: figures.spectral_density(sweep.densities, _of(sweep.densities, runs)),
     )
     yield Plan(
         "algorithm_1",
@@ -157,12 +158,12 @@ def _of(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown_surfaces(sweep: Sweep, completed: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """One surface a configuration, at most ``PANELS``; and the words that say so."""
+    """One surface a configuration, at most ``SURFACES``; and the words that say so."""
     if sweep.surfaces.empty or completed.empty:
         return pd.DataFrame(), "."
     here = completed[completed["run_id"].isin(sweep.surfaces["run_id"])]
     one_each = here.drop_duplicates("label")
-    chosen = spread(one_each["run_id"].tolist(), PANELS)
+    chosen = spread(one_each["run_id"].tolist(), SURFACES)
     shown = sweep.surfaces[sweep.surfaces["run_id"].isin(chosen)]
     if len(chosen) == len(here):
         return shown, "."

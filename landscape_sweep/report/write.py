@@ -56,8 +56,9 @@ def write_report(sweep: Sweep, folder: Path) -> ReportFiles:
 
 def rendered(figure: Figure) -> tuple[bytes, bytes]:
     """A figure as PNG and as SVG, laid out once for both."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png")
     figure.savefig(svg, format="svg", metadata={"Date": None})
