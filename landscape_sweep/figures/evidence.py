@@ -36,8 +36,9 @@ def evidence(
     """
     # Fixed margins: a layout that measures every text would take most of a report's time.
     figure = Figure(figsize=(3.6, 2.9))
-    axes = figure.add_axes((0.2, 0.2, 0.76, 0.58))
     names = list(dict.fromkeys(str(name) for name in group))
+    told = len(names) > 1 or len(lines) > 0
+    axes = figure.add_axes((0.2, 0.2, 0.76, 0.58 if told else 0.74))
     for name in names:
         mine = np.asarray(group) == name
         colour, marker = style.look(name, names)
@@ -60,6 +61,6 @@ def evidence(
         style.log_x(axes)
     if log_y:
         style.log_y(axes)
-    if axes.get_legend_handles_labels()[1]:
+    if told:
         figure.legend(loc="upper center", ncols=2, fontsize=7, borderaxespad=0.2)
     return figure

@@ -50,7 +50,7 @@ mpl.rcParams.update(
         "figure.titlesize": 10,
         "figure.titleweight": "bold",
         "legend.frameon": False,
-        "savefig.dpi": 150,
+        "figure.dpi": 150,  # the layout measures texts at the size at which they are drawn
         "svg.fonttype": "none",  # text stays text: small files that can be searched
         "svg.hashsalt": "landscape_sweep",  # the same figure gives the same file
     }

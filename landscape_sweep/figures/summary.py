@@ -14,6 +14,9 @@ ROWS = 40
 LINE = 0.2
 """Height of a row, in inches."""
 
+FONT = 8
+"""Points."""
+
 
 def summary_table(table: pd.DataFrame) -> Figure:
     """A table of text, as it is given; the first rows where there are many.
@@ -31,16 +34,17 @@ def summary_table(table: pd.DataFrame) -> Figure:
     for number, (text, right, width) in enumerate(zip(texts, rights, widths, strict=True)):
         left = number == 0
         at = right - width / widths.sum() if left else right
-        for row, line in ((0, text[0]), (1, "\n".join(text[1:]))):
+        # Anchored at the last line's baseline, which is the same in every column.
+        for row, line in ((0, text[0]), (len(shown), "\n".join(text[1:]))):
             axes.text(
                 at,
-                row + 0.15,
+                row + 0.7,
                 line,
                 ha="left" if left else "right",
-                va="top",
-                fontsize=8,
+                va="baseline",
+                fontsize=FONT,
                 fontweight="normal" if row else "bold",
-                linespacing=LINE * 72 / (8 * 1.164),  # DejaVu's own line is 1.164 of its size
+                linespacing=LINE * 72 / FONT,
             )
     axes.axhline(0.95, color="black", linewidth=0.8)
     more = f" (first {ROWS} of {len(table)})" if len(table) > ROWS else ""

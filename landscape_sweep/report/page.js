@@ -60,7 +60,7 @@ if (canvas) {
     const along = (axis, v) => 2 * (v - axis[0]) / (axis[axis.length - 1] - axis[0]) - 1;
     const project = (x, y, z) => {
       const a = x * Math.cos(turn) - y * Math.sin(turn), b = x * Math.sin(turn) + y * Math.cos(turn);
-      return [canvas.width / 2 + 330 * a, canvas.height / 2 + 330 * b * Math.sin(tilt) - 300 * z * Math.cos(tilt), b];
+      return [canvas.width / 2 + 290 * a, canvas.height / 2 + 290 * b * Math.sin(tilt) - 260 * z * Math.cos(tilt), b];
     };
     const point = (i, j) => project(along(alpha, alpha[i]), along(beta, beta[j]), (height[i][j] - low) / span - 0.5);
     const faces = [];

@@ -23,8 +23,14 @@ TITLES = {
     "finding_7.2": "Finding 7.2: sharpness correlates with accuracy and gap",
     "finding_7.3": "Finding 7.3: ResNets of two seeds are linearly connected",
     "finding_7.4": "Finding 7.4: ResNets have smoother and wider basins",
+    "research_question_1": "Question 1: why does SGD find flat minima that generalise?",
+    "research_question_2": "Question 2: how do design choices alter the landscape?",
+    "research_question_3": "Question 3: which properties predict generalisation?",
+    "research_question_4": "Question 4: can training be predicted from the landscape?",
 }
 """What the framework's claims say, by their names."""
+
+FORMS = ("literal", "corrected", "analytic")
 
 SIGNS = {"SUPPORTED": "✓", "REFUTED": "✗", "INCONCLUSIVE": "?"}
 

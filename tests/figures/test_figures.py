@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from landscape_sweep import figures
+from landscape_sweep.figures.noise import slopes
+from landscape_sweep.statistics import correlations
 from landscape_sweep.tracking import Sweep
 
 
@@ -19,43 +21,74 @@ def legend_of(figure: Figure) -> list[str]:
 
 
 @pytest.fixture
-def labels(sweep: Sweep) -> pd.Series:
-    return sweep.runs.set_index("run_id")["label"]
+def completed(sweep: Sweep) -> pd.DataFrame:
+    return sweep.runs[sweep.runs["outcome"] == "completed"]
 
 
-def test_training_curves_are_the_histories(sweep: Sweep, labels: pd.Series) -> None:
-    figure = figures.training_dynamics(sweep.histories, labels)
+def test_training_curves_are_means_over_seeds(sweep: Sweep, completed: pd.DataFrame) -> None:
+    figure = figures.training_dynamics(sweep.histories, completed)
     loss, accuracy = figure.axes
-    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "cross-entropy")
+    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "cross-entropy (nats)")
     assert accuracy.get_ylabel() == "accuracy (%)"
-    assert legend_of(figure) == list(dict.fromkeys(labels))
-    run = sweep.histories[sweep.histories["run_id"] == sweep.runs["run_id"][0]]
-    fit, test = loss.lines[0], loss.lines[1]
-    np.testing.assert_array_equal(fit.get_ydata(), run.query("metric == 'fit/loss'")["value"])
-    np.testing.assert_array_equal(test.get_ydata(), run.query("metric == 'test/loss'")["value"])
-    assert (fit.get_linestyle(), test.get_linestyle()) == ("--", "-")
-    percent = 100 * run.query("metric == 'test/accuracy'")["value"]
-    np.testing.assert_allclose(accuracy.lines[1].get_ydata(), percent)
-    assert len(loss.lines) == 2 * 13  # the failed run has no history
+    assert legend_of(figure) == list(dict.fromkeys(completed["label"]))
+    first = completed.loc[completed["label"] == completed["label"].iloc[0], "run_id"]
+    curves = sweep.histories[sweep.histories["run_id"].isin(first)]
+
+    def mean(metric: str) -> pd.Series:
+        return curves[curves["metric"] == metric].groupby("step")["value"].mean()
+
+    lines = {line.get_linestyle(): line for line in reversed(loss.lines)}
+    np.testing.assert_allclose(lines["--"].get_ydata(), mean("fit/loss"))
+    np.testing.assert_allclose(lines["-"].get_ydata(), mean("test/loss"))
+    solid = next(line for line in accuracy.lines if line.get_linestyle() == "-")
+    np.testing.assert_allclose(solid.get_ydata(), 100 * mean("test/accuracy"))
+    assert len(loss.lines) == 2 * 6  # fit and test of six configurations
 
 
-def test_spectra_show_what_has_not_converged_as_hollow(sweep: Sweep, labels: pd.Series) -> None:
-    figure = figures.hessian_spectra(sweep.spectra, labels)
+def test_spectra_show_what_has_not_converged_as_hollow(
+    sweep: Sweep, completed: pd.DataFrame
+) -> None:
+    figure = figures.hessian_spectra(sweep.spectra, completed)
     (axes,) = figure.axes
-    run = sweep.spectra[sweep.spectra["run_id"] == sweep.runs["run_id"][0]]
-    np.testing.assert_array_equal(axes.lines[0].get_ydata(), run["eigenvalue"])
-    full, hollow = axes.collections[:2]
-    np.testing.assert_allclose(full.get_offsets()[:, 1], run["eigenvalue"][:8])
-    np.testing.assert_allclose(hollow.get_offsets()[:, 1], run["eigenvalue"][8:])
+    first = completed.loc[completed["label"] == completed["label"].iloc[0], "run_id"]
+    group = sweep.spectra[sweep.spectra["run_id"].isin(first)]
+    mean = group.groupby("rank")["eigenvalue"].mean()
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), mean)
+    hollow = next(c for c in axes.collections if len(c.get_offsets()) == 2 * len(first))
+    unproven = group.loc[~group["converged"], "eigenvalue"]
+    np.testing.assert_allclose(sorted(hollow.get_offsets()[:, 1]), sorted(unproven))
     np.testing.assert_array_equal(hollow.get_facecolors()[0], [1, 1, 1, 1])
-    assert "96 of 120" in axes.get_title()
+    assert "96 of 120" in figure.get_suptitle()
+
+
+def test_the_density_integrates_to_one_and_marks_its_outliers(
+    sweep: Sweep, completed: pd.DataFrame
+) -> None:
+    axes = figures.spectral_density(sweep.densities, completed).axes[0]
+    grid, density = axes.lines[0].get_data()
+    assert np.trapezoid(density, grid) == pytest.approx(1, rel=0.01)
+    known = sweep.densities[sweep.densities["run_id"] == completed["run_id"].iloc[0]]
+    outliers = known.loc[known["outlier"], "node"]
+    np.testing.assert_allclose(axes.lines[1].get_xdata(), outliers)
+    assert axes.get_yscale() == "log"
+
+
+def test_algorithm_1_is_shown_over_the_certified_values(
+    sweep: Sweep, completed: pd.DataFrame
+) -> None:
+    """The synthetic ghosts are (rank of the pair)/(rank): 1, 2/1, 3/2, 4/2 …"""
+    axes = figures.algorithm_1(sweep.algorithm_1, completed).axes[0]
+    ranks = np.arange(1, 11)
+    curve = axes.lines[1]
+    np.testing.assert_allclose(curve.get_xdata(), ranks)
+    np.testing.assert_allclose(curve.get_ydata(), ranks / ((ranks - 1) // 2 + 1))
 
 
 def test_bars_are_means_over_seeds(sweep: Sweep) -> None:
     runs = sweep.runs[sweep.runs["outcome"] == "completed"]
     figure = figures.metric_bars(runs)
     trace = figure.axes[2]
-    assert trace.get_xlabel() == "Hessian trace"
+    assert trace.get_xlabel() == "Hessian trace (loss / squared parameter)"
     means = runs.groupby("label", sort=False)["hessian/trace"].mean()
     names = [text.get_text() for text in trace.get_yticklabels()]
     assert names == means.index.tolist()
@@ -110,37 +143,49 @@ def test_contours_keep_orientation_and_leave_holes(sweep: Sweep) -> None:
     assert figures.surfaces_3d(surface, titles).axes[0].get_title() == "a run"
 
 
-def test_scatter_draws_every_run_with_its_coefficient(sweep: Sweep) -> None:
-    figure = figures.geometry_against_generalisation(sweep.runs)
+def test_scatter_draws_every_run_and_the_coefficient_of_its_table(
+    sweep: Sweep, completed: pd.DataFrame
+) -> None:
+    found = correlations(sweep.runs)
+    figure = figures.geometry_against_generalisation(completed, found)
     assert len(figure.axes) == 6
     axes = figure.axes[2]
     assert axes.get_xlabel() == "Hessian trace"
-    cnn = sweep.runs[(sweep.runs["model.name"] == "cnn") & sweep.runs["hessian/trace"].notna()]
-    np.testing.assert_allclose(
-        axes.collections[0].get_offsets(), cnn[["hessian/trace", "test/accuracy"]]
-    )
-    rho = stats.spearmanr(cnn["hessian/trace"], cnn["test/accuracy"]).statistic
+    cnn = completed[completed["model.name"] == "cnn"]
+    percent = cnn.assign(**{"test/accuracy": 100 * cnn["test/accuracy"]})
+    columns = ["hessian/trace", "test/accuracy"]
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), percent[columns])
+    means = cnn.groupby("label")[columns].mean()
+    rho = stats.spearmanr(means["hessian/trace"], means["test/accuracy"]).statistic
     legend = axes.get_legend()
     assert legend is not None
-    assert legend.get_texts()[0].get_text() == f"cnn: ρ = {rho:+.2f}, n = 6"
+    text = legend.get_texts()[0].get_text().replace("−", "-")
+    assert text.startswith(f"cnn: ρ = {rho:+.2f}")
+    assert text.endswith("n = 3")
 
 
-def test_the_slope_of_a_power_law_is_its_exponent(sweep: Sweep) -> None:
-    runs = sweep.runs.copy()
-    runs["hessian/trace"] = 3 * (runs["optimizer.lr"] / runs["batch_size"]) ** -0.5
+def test_the_slopes_of_a_power_law_are_its_exponents() -> None:
+    cells = [(rate, batch) for rate in (0.01, 0.03, 0.1) for batch in (16, 64, 256)]
+    means = pd.DataFrame(cells, columns=["optimizer.lr", "batch_size"])
+    means["hessian/trace"] = 3 * means["optimizer.lr"] ** -0.7 * means["batch_size"] ** 0.4
+    found = slopes(means, "hessian/trace")
+    assert found["η"] == pytest.approx((-0.7, 0), abs=1e-9)
+    assert found["B"] == pytest.approx((0.4, 0), abs=1e-9)
+    runs = means.assign(label=[str(cell) for cell in cells], **{"model.name": "cnn"})
     axes = figures.noise_against_flatness(runs).axes[0]
     legend = axes.get_legend()
     assert legend is not None
-    assert all("slope -0.50" in text.get_text() for text in legend.get_texts())
+    assert "= −0.70 ± 0.00" in legend.get_texts()[0].get_text()
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
 def test_the_summary_is_the_table(sweep: Sweep) -> None:
     table = sweep.runs[["label", "outcome"]]
     (axes,) = figures.summary_table(table).axes
-    cells = axes.tables[0].get_celld()
-    assert cells[0, 1].get_text().get_text() == "outcome"
-    assert cells[13, 1].get_text().get_text() == "diverged"
+    texts = [text.get_text() for text in axes.texts]
+    assert texts[0::2] == ["label", "outcome"]
+    assert texts[1].split("\n") == table["label"].tolist()
+    assert texts[3].split("\n") == table["outcome"].tolist()
     many = pd.concat([table] * 4)
     assert "first 40 of 56" in figures.summary_table(many).axes[0].get_title()
 
