@@ -25,8 +25,10 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
     log tr = a + b_η log η + b_B log B within an architecture, with Student's 95% interval.
 
     Args:
-        runs: one row a completed run.
+        runs: one row a completed run. Where some were stopped at a training loss, only they are
+            drawn: runs that ended at other losses answer another question.
     """
+    runs, where = _at_one_loss(runs)
     metrics = [m for m in METRICS if m in runs]
     figure, every = panels(len(metrics), width=4.8, height=3.9, columns=2)
     kind = architectures(runs)
@@ -55,16 +57,16 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
         log_x(axes)
         log_y(axes)
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-    figure.suptitle(f"Noise against flatness, {_where(runs)}; larger points, larger batches")
+    figure.suptitle(f"Noise against flatness, {where}; larger points, larger batches")
     return figure
 
 
-def _where(runs: pd.DataFrame) -> str:
-    """Whether the runs were compared at one loss, which the comparison needs."""
-    stop = runs.get("stop.train_loss", pd.Series(dtype=float)).dropna()
-    if len(stop) == len(runs) and stop.nunique() == 1:
-        return f"at a training loss of {stop.iloc[0]:g}"
-    return "at the end of training (losses differ)"
+def _at_one_loss(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The runs that the comparison is fair for, and at which point it is made, in words."""
+    stop = runs.get("stop.train_loss", pd.Series(np.nan, index=runs.index)).astype(float)
+    if stop.nunique() == 1:
+        return runs[stop.notna()], f"at a training loss of {stop.max():g}"
+    return runs, "at the end of training (losses differ)"
 
 
 def _said(means: pd.DataFrame, metric: str) -> str:

@@ -178,6 +178,15 @@ def test_the_slopes_of_a_power_law_are_its_exponents() -> None:
     assert "= −0.70 ± 0.00" in legend.get_texts()[0].get_text()
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
+    # Runs of the same sweep that were not stopped at the loss are another question.
+    other = runs.assign(**{"hessian/trace": 1e4, "label": runs["label"] + " steps"})
+    both = pd.concat([runs.assign(**{"stop.train_loss": 0.1}), other], ignore_index=True)
+    figure = figures.noise_against_flatness(both)
+    assert "at a training loss of 0.1" in figure.get_suptitle()
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text().endswith("n = 9")
+
 
 def test_the_summary_is_the_table(sweep: Sweep) -> None:
     table = sweep.runs[["label", "outcome"]]
