@@ -31,6 +31,10 @@ from landscape_sweep.claims.question import (
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
 from landscape_sweep.statistics import Floats, Proportion, mean, slope
 
+RESOLVED = 1e8
+"""κ⁺ above this is not seen: eigenvalues below 1e-8 of the largest are not counted (the probe
+``conditioning``)."""
+
 CLAIM = "proposition_1"
 EXPERIMENT = "depth_conditioning"
 KAPPA = "conditioning/log_kappa_plus"
@@ -145,6 +149,12 @@ def _slope_on_depth(rows: pd.DataFrame) -> Measured:
 
 def _exponential(rows: pd.DataFrame) -> Measured:
     """Leave-one-out R² of a line in L less that of a line in log L; t over the differences."""
+    at_the_limit = int((rows[KAPPA] > np.log(RESOLVED / 2)).sum())
+    if at_the_limit:
+        raise NotMeasurableError(
+            f"κ⁺ of {at_the_limit} of {len(rows)} runs lies within a factor of two of "
+            f"{RESOLVED:g}, above which it is not resolved: its growth cannot be told"
+        )
     points = _points(rows)
     depth, kappa = points[LAYERS].to_numpy(), points[KAPPA].to_numpy()
     if np.var(kappa) == 0:
