@@ -43,7 +43,8 @@ def images(count: int) -> tuple[Tensor, Tensor]:
     path = Path(os.environ.get("LANDSCAPE_SWEEP_DATA", "data")) / "cifar10.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as data:
-            x = torch.from_numpy(data["x_train"][:count]).permute(0, 3, 1, 2).float() / 255
+            # Contiguous, as loaders give them: NHWC strides would change what every product costs.
+            x = torch.from_numpy(data["x_train"][:count]).permute(0, 3, 1, 2).contiguous() / 255
             return (x - 0.473) / 0.251, torch.from_numpy(data["y_train"][:count])
     generator = torch.Generator().manual_seed(0)
     y = torch.randint(10, (count,), generator=generator)
