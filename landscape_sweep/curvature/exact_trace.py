@@ -37,7 +37,7 @@ def exact_gauss_newton_trace(operator: ModelOperator) -> float:
 def _chunk_trace(objective: Objective, chunk: Chunk, layerwise: bool) -> float:
     with torch.no_grad():
         outputs = objective.outputs(objective.vector.values, chunk.inputs)
-    values, vectors = torch.linalg.eigh(_output_hessians(objective, outputs, chunk.targets))
+    values, vectors = torch.linalg.eigh(output_hessians(objective, outputs, chunk.targets))
     largest = float(values.abs().max())
     # A direction flat for every sample (adding a constant to all logits) needs no pass.
     kept = [
@@ -52,7 +52,7 @@ def _chunk_trace(objective: Objective, chunk: Chunk, layerwise: bool) -> float:
     return float((values[:, kept].T * norms).sum()) * chunk.weight / len(chunk.inputs)
 
 
-def _output_hessians(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
+def output_hessians(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
     """(N, c, c) ∇²_f ℓ_n in float64, with outputs of any shape counted as c numbers."""
 
     def loss(flat: Tensor, target: Tensor) -> Tensor:

@@ -85,15 +85,11 @@ class ModelOperator(ABC):
 
     def gradient(self) -> Tensor:
         """∇L(θ), (p,)."""
-        with full_precision():
-            return self._gradient_at(self.objective.vector.values)
+        return self._gradient_at(self.objective.vector.values)
 
-    @torch.no_grad()
     def loss(self) -> float:
         """L(θ), the mean over all samples."""
-        values = self.objective.vector.values
-        with full_precision():
-            return sum(float(self.objective.of(values, c)) for c in self._chunks())
+        return self.objective.value(self.objective.vector.values, self.chunk)
 
     @abstractmethod
     def _chunk_product(self, chunk: Chunk) -> Product:
@@ -103,7 +99,7 @@ class ModelOperator(ABC):
         parts = self.objective.vector.split(vector)
         total = [torch.zeros_like(part) for part in parts]
         kept_bytes = 0
-        for number, chunk in enumerate(self._chunks()):
+        for number, chunk in enumerate(self.objective.chunks(self.chunk)):
             product = self._kept.get(number)
             kept_bytes += self.bytes_per_sample * len(chunk.inputs)
             if product is None:
@@ -115,17 +111,7 @@ class ModelOperator(ABC):
         return self.objective.vector.flatten(total)
 
     def _gradient_at(self, values: tuple[Tensor, ...]) -> Tensor:
-        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
-        for chunk in self._chunks():
-            leaves = [v.detach().requires_grad_() for v in values]
-            gradient = torch.autograd.grad(
-                self.objective.of(leaves, chunk), leaves, materialize_grads=True
-            )
-            total += self.objective.vector.flatten(gradient)
-        return total
-
-    def _chunks(self) -> list[Chunk]:
-        return list(self.objective.chunks(self.chunk))
+        return self.objective.value_and_gradient(values, self.chunk)[1]
 
     def _measure_sample(self) -> int:
         """Bytes that one more sample keeps; the parameters, kept once, don't count."""

@@ -94,6 +94,27 @@ class Objective:
                 part = inputs[start : start + step]
                 yield Chunk(part, targets[start : start + step], len(part) / self.samples)
 
+    @torch.no_grad()
+    def value(self, values: Sequence[Tensor], chunk: int | None = None) -> float:
+        """L at ``values``, in chunks of at most ``chunk`` samples; summed in float64."""
+        with full_precision():
+            return sum(float(self.of(values, c)) for c in self.chunks(chunk))
+
+    def value_and_gradient(
+        self, values: Sequence[Tensor], chunk: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """L, a float64 scalar, and ∇L, (p,), at ``values``; chunks as in ``value``."""
+        leaves = [v.detach().requires_grad_() for v in values]
+        total = torch.zeros((), dtype=torch.float64, device=self.vector.device)
+        gradient = torch.zeros(self.vector.size, dtype=self.vector.dtype, device=self.vector.device)
+        with full_precision():
+            for c in self.chunks(chunk):
+                part = self.of(leaves, c)
+                slopes = torch.autograd.grad(part, leaves, materialize_grads=True)
+                total += part.detach()
+                gradient += self.vector.flatten(slopes)
+        return total, gradient
+
     def _check_loss(self) -> None:
         inputs, targets = self.batches[0]
         chunk = Chunk(inputs[:2], targets[:2], 1.0)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from landscape_sweep.curvature.objective import Objective, full_precision
+from landscape_sweep.curvature.objective import Objective
 from landscape_sweep.probes.measurement import Batches, Loss
 
 
@@ -28,22 +27,11 @@ class MeanLoss:
         self._objective = Objective(model, loss, batches)
         self.theta = self._objective.vector.flatten(self._objective.vector.values)
 
-    @torch.no_grad()
     def value(self, theta: Tensor) -> float:
         """L(θ); batches are summed in float64."""
-        values = self._objective.vector.split(theta)
-        with full_precision():
-            return sum(float(self._objective.of(values, c)) for c in self._objective.chunks(None))
+        return self._objective.value(self._objective.vector.split(theta))
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """L(θ) and ∇L(θ), (p,)."""
-        vector = self._objective.vector
-        values = [v.detach().requires_grad_() for v in vector.split(theta)]
-        total, gradient = 0.0, torch.zeros_like(theta)
-        with full_precision():
-            for chunk in self._objective.chunks(None):
-                part = self._objective.of(values, chunk)
-                slopes = torch.autograd.grad(part, values, materialize_grads=True)
-                total += float(part.detach())
-                gradient += vector.flatten(slopes)
-        return total, gradient
+        value, gradient = self._objective.value_and_gradient(self._objective.vector.split(theta))
+        return float(value), gradient

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import hessian, jacrev, vmap
+from torch.func import jacrev, vmap
 
+from landscape_sweep.curvature.exact_trace import output_hessians
 from landscape_sweep.curvature.memory import free_bytes
 from landscape_sweep.curvature.objective import Objective, full_precision
 from landscape_sweep.probes.measurement import Batches, Loss, Progress, silent
@@ -111,7 +112,7 @@ def _output_curvature(
     objective: Objective, outputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Eigenvalues, (n, c), and eigenvectors, (n, c, c), of S_i."""
-    values, vectors = torch.linalg.eigh(_output_hessians(objective, outputs, targets))
+    values, vectors = torch.linalg.eigh(output_hessians(objective, outputs, targets))
     # A softmax's entries, such as p − p², are differences of numbers up to 1: so much is rounding.
     scale = max(1.0, float(values.abs().max()))
     rounding = 10 * values.shape[1] * torch.finfo(values.dtype).eps * scale
@@ -127,20 +128,10 @@ def _curved_directions(objective: Objective, outputs: Tensor, targets: Tensor) -
     constant, for a squared loss everything. At zero no probability is small, so it can be read off,
     where a confident softmax's own S_i has lost it to rounding.
     """
-    mean = _output_hessians(objective, torch.zeros_like(outputs), targets).mean(0)
+    mean = output_hessians(objective, torch.zeros_like(outputs), targets).mean(0)
     values, vectors = torch.linalg.eigh(mean)
     curved: Tensor = vectors[:, values > 1e-8 * values.max()]
     return curved
-
-
-def _output_hessians(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
-    """(n, c, c) S_i = ∇²_f ℓ_i, with outputs of any shape counted as c numbers."""
-
-    def one(flat: Tensor, target: Tensor) -> Tensor:
-        return objective.loss(flat.view(1, *outputs.shape[1:]), target[None])
-
-    hessians: Tensor = vmap(hessian(one))(outputs.flatten(1), targets)
-    return hessians
 
 
 def _jacobian_gram(
