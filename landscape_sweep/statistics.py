@@ -97,21 +97,6 @@ class Proportion:
         return min(1.0, 2 * float(stats.binom.cdf(self.hits, self.trials, bound)))
 
 
-@dataclass(frozen=True)
-class Exact:
-    """A number that was computed, not sampled."""
-
-    value: float
-
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Both ends are the value."""
-        return self.value, self.value
-
-    def alpha(self, bound: float) -> float:
-        """No interval goes beyond the value."""
-        return 0.0
-
-
 def _onto(value: float, scale: Scale) -> float:
     """From the value's own scale to the one where it is nearly normal."""
     if scale == "log":
