@@ -113,8 +113,7 @@ def _between_seeds(
         return
     data = run.dataset(config)
     run.prepare_torch(config, data)
-    train, samples = run.probe_batches(config, data), config.probe.samples
-    test = run.in_batches(data, data.x_test[:samples], data.y_test[:samples])
+    train, test = run.probe_batches(config, data), run.test_batches(config, data)
     seeds = {str(row["run_id"]): row["seed"] for _, row in group.sort_values("seed").iterrows()}
     networks = {run_id: _trained(config, data, store, run_id) for run_id in seeds}
     loss = training.loss_function(config.loss)

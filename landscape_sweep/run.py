@@ -613,19 +613,14 @@ def probe_batches(config: Config, data: Dataset) -> Batches:
 
 
 def in_batches(data: Dataset, images: Tensor, labels: Tensor) -> Batches:
-    """uint8 images and their labels as probes take them."""
-    parts = zip(images.split(PROBE_BATCH), labels.split(PROBE_BATCH), strict=True)
-    return [(data.normalise(x), y) for x, y in parts]
+    """uint8 images and their labels as probes take them, all normalised at once."""
+    return list(LazyBatches(data, images, labels))
 
 
 def test_batches(config: Config, data: Dataset) -> Batches:
     """As many test images as training images are probed, the first ones, for probes that ask."""
     count = config.probe.samples
-    images, labels = data.x_test[:count], data.y_test[:count]
-    return [
-        (data.normalise(x), y)
-        for x, y in zip(images.split(PROBE_BATCH), labels.split(PROBE_BATCH), strict=True)
-    ]
+    return in_batches(data, data.x_test[:count], data.y_test[:count])
 
 
 class LazyBatches(Sequence[Any]):

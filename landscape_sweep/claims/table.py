@@ -30,12 +30,7 @@ def prepared(runs: pd.DataFrame) -> pd.DataFrame:
     if "outcome" not in frame:
         frame["outcome"] = "completed"
     frame[ARCHITECTURE] = _architecture(frame)
-    keys = [
-        c
-        for c in frame.columns
-        if (c.startswith(_PART_OF_CONFIGURATION) or c in _ALSO) and c not in _ASIDE and "/" not in c
-    ]
-    told = frame[[ARCHITECTURE, *keys]].astype(str)
+    told = frame[[ARCHITECTURE, *configuration_keys(frame)]].astype(str)
     frame[CONFIGURATION] = told.groupby(list(told.columns), sort=False, dropna=False).ngroup()
     return frame
 

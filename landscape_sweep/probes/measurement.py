@@ -43,6 +43,11 @@ class Measurement(ABC):
         return []
 
 
+def euclidean_norm(vector: Tensor) -> float:
+    """‖v‖, summed in float64."""
+    return float(torch.linalg.vector_norm(vector.double()))
+
+
 def loss_and_accuracy(model: nn.Module, loss: Loss, batches: Batches) -> tuple[float, float]:
     """Mean loss and accuracy (0 to 1) over all samples, in the mode that ``model`` is in.
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from landscape_sweep.curvature import HessianOperator, lanczos
-from landscape_sweep.probes.measurement import Batches, Loss
+from landscape_sweep.curvature import HessianOperator, LanczosResult, lanczos
+from landscape_sweep.probes.measurement import Batches, Loss, euclidean_norm
 
 _COLUMNS = 2**20
 """Parameters handled at once in float64."""
@@ -70,7 +70,7 @@ def random_plane(model: nn.Module, *, seed: int = 0) -> Plane:
     theta = weights(model)
     first, second = orthonormal_directions(theta, seed)
     labels = ("random direction 1", "random direction 2")
-    return Plane(theta, first, second, labels, unit=_norm(theta))
+    return Plane(theta, first, second, labels, unit=euclidean_norm(theta))
 
 
 def orthonormal_directions(like: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -102,7 +102,7 @@ def filter_plane(model: nn.Module, *, seed: int = 0) -> Plane:
             for part, p in zip(drawn.split(sizes), parameters, strict=True)
         ]
         directions.append(torch.cat([part.reshape(-1) for part in parts]))
-    unit = _norm(directions[0])
+    unit = euclidean_norm(directions[0])
     if not unit:
         raise ValueError("filter-normalised directions need a weight of two or more dimensions")
     first, second = (d / unit for d in directions)
@@ -128,23 +128,31 @@ def hessian_plane(model: nn.Module, loss: Loss, batches: Batches, *, seed: int =
     Parameters that don't require a gradient stay where they are. A label tells the eigenvalue,
     and its relative residual where that is above 1%.
     """
-    operator = HessianOperator(model, loss, batches)
-    found = lanczos(operator, k=2, tol=1e-2, seed=seed, max_products=200, eigenvectors=True)
-    assert found.eigenvectors is not None
+    found, vectors = leading_eigenvectors(model, loss, batches, 2, seed=seed)
     theta = weights(model)
-    first, second = _orthonormal(
-        [embedded(model, operator, v).cpu().double() for v in found.eigenvectors]
-    )
+    first, second = _orthonormal([v.cpu().double() for v in vectors])
     labels = [
         f"eigenvector {rank} (λ = {value:.4g}{'' if done else f', residual {residual:.0%}'})"
         for rank, value, residual, done in zip(
             (1, 2), found.eigenvalues, found.residuals, found.converged, strict=True
         )
     ]
-    return Plane(theta, first.to(theta), second.to(theta), (labels[0], labels[1]), _norm(theta))
+    return Plane(
+        theta, first.to(theta), second.to(theta), (labels[0], labels[1]), euclidean_norm(theta)
+    )
 
 
-def embedded(model: nn.Module, operator: HessianOperator, vector: Tensor) -> Tensor:
+def leading_eigenvectors(
+    model: nn.Module, loss: Loss, batches: Batches, count: int, *, seed: int = 0
+) -> tuple[LanczosResult, list[Tensor]]:
+    """The largest eigenvalues of the Hessian, and their vectors over all parameters, (p,) each."""
+    operator = HessianOperator(model, loss, batches)
+    found = lanczos(operator, k=count, tol=1e-2, seed=seed, max_products=200, eigenvectors=True)
+    assert found.eigenvectors is not None
+    return found, [_embedded(model, operator, v) for v in found.eigenvectors]
+
+
+def _embedded(model: nn.Module, operator: HessianOperator, vector: Tensor) -> Tensor:
     """An eigenvector over all parameters: 0 where none is differentiated, its largest entry > 0."""
     parts = operator.objective.vector.split(vector)
     moved = dict(zip(operator.objective.vector.names, parts, strict=True))
@@ -184,7 +192,9 @@ def trajectory_plane(path: Sequence[Tensor], *, seed: int = 0) -> Plane:
     first, second = _orthonormal(found)
     begin = (path[0] - last).double().cpu()  # where the path begins, the axes are positive
     first, second = (d if float(d @ begin) >= 0 else -d for d in (first, second))
-    plane = Plane(last, first.to(last), second.to(last), (labels[0], labels[1]), _norm(last))
+    plane = Plane(
+        last, first.to(last), second.to(last), (labels[0], labels[1]), euclidean_norm(last)
+    )
     return _marked(plane, [(f"epoch {t}", w) for t, w in enumerate(path)])
 
 
@@ -202,10 +212,10 @@ def networks_plane(three: Sequence[nn.Module]) -> Plane:
     theta, second_network, third_network = (weights(m) for m in three)
     sides = [(w - theta).double().cpu() for w in (second_network, third_network)]
     first, second = _orthonormal(sides)
-    if not float(second @ sides[1]) > 1e-6 * _norm(sides[1]):
+    if not float(second @ sides[1]) > 1e-6 * euclidean_norm(sides[1]):
         raise ValueError("the three networks lie on one line, which is no plane")
     labels = ("the line from network 1 to network 2", "the direction to network 3, at right angles")
-    plane = Plane(theta, first.to(theta), second.to(theta), labels, _norm(theta))
+    plane = Plane(theta, first.to(theta), second.to(theta), labels, euclidean_norm(theta))
     return _marked(plane, [(f"network {i}", weights(m)) for i, m in enumerate(three, start=1)])
 
 
@@ -216,7 +226,7 @@ def _marked(plane: Plane, points: Sequence[tuple[str, Tensor]]) -> Plane:
         offset = (point - plane.centre).double()
         alpha, beta = (float(offset @ d.double()) for d in (plane.first, plane.second))
         rest = offset - alpha * plane.first.double() - beta * plane.second.double()
-        marks.append(Mark(name, alpha, beta, _norm(rest)))
+        marks.append(Mark(name, alpha, beta, euclidean_norm(rest)))
     return Plane(plane.centre, plane.first, plane.second, plane.labels, plane.unit, tuple(marks))
 
 
@@ -242,7 +252,3 @@ def _orthonormal(two: Sequence[Tensor] | Tensor) -> tuple[Tensor, Tensor]:
         second = second - (first @ second) * first
         second = second / torch.linalg.vector_norm(second).clamp_min(torch.finfo(torch.double).tiny)
     return first, second
-
-
-def _norm(vector: Tensor) -> float:
-    return float(torch.linalg.vector_norm(vector.double()))

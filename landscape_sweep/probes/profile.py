@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape_sweep.curvature import HessianOperator, lanczos
+from landscape_sweep.curvature import HessianOperator
 from landscape_sweep.probes.forward import Evaluator, Moved
 from landscape_sweep.probes.measurement import Batches, Loss, Measurement, Progress, silent
-from landscape_sweep.probes.planes import embedded, weights
+from landscape_sweep.probes.planes import leading_eigenvectors, weights
 
 STEPS = tuple(10.0**-k for k in range(6))
 """Steps of the second difference, as shares of the profile's reach: 1, 0.1, … 1e-5."""
@@ -174,9 +174,12 @@ def profile(
     in_double = [(x.double() if x.is_floating_point() else x, y) for x, y in batches]
     hessian = HessianOperator(model_in_double, loss, in_double)
     gradient, theta = hessian.gradient(), weights(model_in_double)
+    leading: Sequence[Tensor] = ()
+    if eigenvectors:
+        _, leading = leading_eigenvectors(model, loss, batches, eigenvectors, seed=seed)
     directions = {
         **_along("gradient", [gradient] if bool(gradient.any()) else []),
-        **_along("eigenvector", _eigenvectors(model, loss, batches, eigenvectors, seed)),
+        **_along("eigenvector", leading),
         **_along("random", _random(theta, random, seed)),
     }
     evaluations = len(directions) * (points + 2 * len(STEPS))
@@ -222,17 +225,6 @@ def _reach(slope: float, curvature: float, rise: float) -> float:
     """t > 0 at which |slope| t + ½ |curvature| t² = ``rise``; inf where both are 0."""
     root = abs(slope) + math.sqrt(slope**2 + 2 * abs(curvature) * rise)
     return 2 * rise / root if root else math.inf
-
-
-def _eigenvectors(
-    model: nn.Module, loss: Loss, batches: Batches, count: int, seed: int
-) -> Sequence[Tensor]:
-    if not count:
-        return []
-    operator = HessianOperator(model, loss, batches)
-    found = lanczos(operator, k=count, tol=1e-2, seed=seed, max_products=200, eigenvectors=True)
-    assert found.eigenvectors is not None
-    return [embedded(model, operator, vector) for vector in found.eigenvectors]
 
 
 def _random(like: Tensor, count: int, seed: int) -> Sequence[Tensor]:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from landscape_sweep.probes.mean_loss import MeanLoss
-from landscape_sweep.probes.measurement import Batches, Loss, Measurement, Progress, silent
+from landscape_sweep.probes.measurement import (
+    Batches,
+    Loss,
+    Measurement,
+    Progress,
+    euclidean_norm,
+    silent,
+)
 
 _LONGEST_STEP = 8.0  # in radii; from there a step hardly depends on where it started
 
@@ -138,7 +145,7 @@ def sharpness(
             rises.append(sum(pair) / 2 - base)  # ±u cancel the gradient's part
             advance()
         average, average_se = float(np.mean(rises)), float(np.std(rises, ddof=1)) / math.sqrt(draws)
-    return Sharpness(rho, sam, _norm(gradient), adversarial, adaptive, average, average_se)
+    return Sharpness(rho, sam, euclidean_norm(gradient), adversarial, adaptive, average, average_se)
 
 
 def ascend(
@@ -159,7 +166,7 @@ def ascend(
     value, gradient = function(u)
     length = 2 * radius
     for _ in range(steps):
-        norm = _norm(gradient)
+        norm = euclidean_norm(gradient)
         if not (norm > 0 and math.isfinite(norm)):
             break
         ahead = _projected(u + (length / norm) * gradient, radius)
@@ -173,18 +180,14 @@ def ascend(
 
 
 def _projected(u: Tensor, radius: float) -> Tensor:
-    norm = _norm(u)
+    norm = euclidean_norm(u)
     return u if norm <= radius else u * (radius / norm)
 
 
 def _uphill(direction: Tensor, length: float) -> Tensor:
     """``direction`` at a given length; zero where it is zero."""
-    norm = _norm(direction)
+    norm = euclidean_norm(direction)
     return direction * (length / norm) if norm > 0 else torch.zeros_like(direction)
-
-
-def _norm(vector: Tensor) -> float:
-    return float(torch.linalg.vector_norm(vector.double()))
 
 
 def _gaussian(like: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
