@@ -32,14 +32,12 @@ def folder(outputs: str, sweep_id: str) -> Path:
 
 def finish(config: Config, sweep_id: str, parent: tracking.RunLog) -> None:
     """Analyse whatever the sweep has: measure connectivity, then write and show the report."""
-    from landscape_sweep.report import note, show, write_report
+    from landscape_sweep.report import publish
 
     uri = config.tracking.uri
     measure_connectivity(tracking.load_runs(uri, sweep=sweep_id), parent)
     sweep = tracking.load_sweep(uri, sweep=sweep_id)
-    files = write_report(sweep, folder(config.outputs, sweep_id) / "report")
-    tracking.log_report(uri, parent.run_id, files.folder, note(sweep, files))
-    show(sweep, files)
+    publish(sweep, uri, parent.run_id, folder(config.outputs, sweep_id) / "report")
 
 
 def measure_connectivity(runs: pd.DataFrame, parent: tracking.RunLog) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from landscape_sweep.atomic import replacing
 from landscape_sweep.claims import (
     conjecture_1_1,
     conjecture_1_2,
@@ -145,9 +145,8 @@ def write_claims(verdicts: Iterable[Verdict], path: Path | str) -> None:
         ensure_ascii=False,
         allow_nan=False,
     )
-    part = Path(path).with_name(Path(path).name + ".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(Path(path)) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

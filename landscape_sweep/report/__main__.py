@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
     from landscape_sweep import tracking
     from landscape_sweep.config import ConfigError
-    from landscape_sweep.report import note, show, write_report
+    from landscape_sweep.report import publish
 
     outputs = keys.get("outputs", "outputs")
     uri = keys.get("tracking.uri", f"sqlite:///{outputs}/mlflow.db")
@@ -51,10 +51,7 @@ def main(arguments: list[str]) -> int:
     except ConfigError as error:
         print(f"landscape_sweep.report: {error}", file=sys.stderr)
         return 2
-    files = write_report(sweep, Path(outputs, "sweeps", sweep.id, "report"))
-    if sweep.parent_run_id is not None:
-        tracking.log_report(uri, sweep.parent_run_id, files.folder, note(sweep, files))
-    show(sweep, files)
+    publish(sweep, uri, sweep.parent_run_id, Path(outputs, "sweeps", sweep.id, "report"))
     return 0
 
 

@@ -4,13 +4,13 @@ self-contained page."""
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from landscape_sweep.atomic import replacing
 from landscape_sweep.claims import Verdict, evaluate, write_claims
 from landscape_sweep.report.page import Picture, page
 from landscape_sweep.report.plans import plans
@@ -66,7 +66,5 @@ def rendered(figure: Figure) -> tuple[bytes, bytes]:
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Beside its place first, then renamed, so that nobody reads half a file."""
-    part = file.with_name(file.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, file)
+    with replacing(file) as part:
+        part.write_bytes(content)

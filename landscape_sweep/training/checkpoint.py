@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from landscape_sweep.atomic import replacing
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is damaged, or not one."""
@@ -67,8 +69,7 @@ def write_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     state = json.dumps(checkpoint.state)
     metadata = {"state": state, "sha256": _digest(checkpoint.tensors, state)}
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
+    with replacing(file) as part:
         try:
             save_file(checkpoint.tensors, str(part), metadata)
         except SafetensorError as error:  # its way to say that the disk is full
@@ -77,9 +78,6 @@ def write_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
             os.fsync(written.fileno())
         if file.exists():
             os.replace(file, previous(file))
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_checkpoint(file: Path) -> Checkpoint:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from landscape_sweep.atomic import replacing
 
 
 def save_weights(model: nn.Module, file: Path) -> None:
@@ -17,9 +18,8 @@ def save_weights(model: nn.Module, file: Path) -> None:
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    part = file.with_name(file.name + ".part")
-    save_file(tensors, str(part))
-    os.replace(part, file)
+    with replacing(file) as part:
+        save_file(tensors, str(part))
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
