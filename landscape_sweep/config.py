@@ -92,6 +92,7 @@ class Data:
     """Images and labels."""
 
     name: str = _key("file in landscape_sweep/data")
+    classes: int | None = _key("classes kept, the first ones; null keeps all", low=2, default=None)
     train_size: int | None = _key("training images, class-balanced; null takes all", low=1)
     label_noise: float = _key("fraction of training labels drawn at random", low=0, high=1)
     augment: str = _key("augmentation of training batches", choices=("none", "flip_crop"))

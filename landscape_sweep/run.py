@@ -216,6 +216,7 @@ def check(config: Config) -> None:
             name=config.data.name,
             root=config.data.root or "",
             path=config.data.path,
+            classes=config.data.classes,
             train_size=config.data.train_size,
         )
         _check_size(config, config.data.train_size or spec.train)
@@ -300,7 +301,7 @@ def dataset(config: Config) -> Dataset:
         ConfigError: a set that can't be had, or a fallback too small for the configuration.
     """
     part = config.data
-    keys = (part.name, part.root, part.path, part.fallback, part.train_size)
+    keys = (part.name, part.root, part.path, part.fallback, part.classes, part.train_size)
     try:
         data = _dataset(*keys, part.label_noise, part.seed, device_of(config))
     except ValueError as error:
@@ -315,6 +316,7 @@ def _dataset(
     root: str | None,
     path: str | None,
     fallback: str | None,
+    classes: int | None,
     train_size: int | None,
     label_noise: float,
     seed: int,
@@ -325,6 +327,7 @@ def _dataset(
         root=root or "",
         path=path,
         fallback=fallback,
+        classes=classes,
         train_size=train_size,
         label_noise=label_noise,
         seed=seed,

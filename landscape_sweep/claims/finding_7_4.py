@@ -23,6 +23,7 @@ from landscape_sweep.claims.verdict import Region, Verdict
 CLAIM = "finding_7.4"
 EXPERIMENT = "architecture"
 NEGATIVE = "negative_share"
+WIDTH = "surface/half_width"
 
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
@@ -31,6 +32,9 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     if {"hessian/lambda_min", "hessian/lambda_max"} <= set(chosen.columns):
         share = (-chosen["hessian/lambda_min"]).clip(lower=0) / chosen["hessian/lambda_max"]
         chosen = chosen.assign(**{NEGATIVE: share})
+    if WIDTH in chosen:
+        normalised = table.texts(chosen, "probe.surface.directions") == "filter"
+        chosen = chosen.assign(**{WIDTH: chosen[WIDTH].where(normalised)})
     both = cnn_and_resnet(chosen)
     smoother = Question(
         claim=CLAIM,
@@ -47,9 +51,10 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
             smoother,
             form="corrected",
             statement="Basins of ResNets are wider along filter-normalised directions.",
-            quantity="half-width of CNNs over that of ResNets",
+            quantity="the half-width of CNNs over that of ResNets (distance in units of the "
+            "filters' norms at which the loss is 0.5 higher)",
             region=Region(0.0, 1.0),
-            columns=("surface/half_width",),
+            columns=(WIDTH,),
             primary=True,
         ),
         *(chosen, both),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from landscape_sweep.data._dataset import Dataset
 from landscape_sweep.data._errors import DataError, DataMissingError
 from landscape_sweep.data._noise import randomise_labels
 from landscape_sweep.data._order import balanced_order
-from landscape_sweep.data._source import Report, Source, Spec
+from landscape_sweep.data._source import Arrays, Report, Source, Spec
 
 
 def names() -> tuple[str, ...]:
@@ -29,16 +30,19 @@ def describe(
     name: str = "cifar10",
     root: str = "data",
     path: str | None = None,
+    classes: int | None = None,
     train_size: int | None = None,
 ) -> Spec:
     """What the data set called `name` is, without reading an image.
 
-    Of a file of the user's own only the arrays' headers and the labels are read. Raises `DataError`
-    for an unknown name, a file that isn't what it should be, or a `train_size` out of bounds.
+    Of a file of the user's own only the arrays' headers and the labels are read. Numbers of images
+    are those of all classes. Raises `DataError` for an unknown name, a file that isn't what it
+    should be, or `classes` or `train_size` out of bounds.
     """
     spec = _source(name, root, path).spec
-    _check_train_size(train_size, spec)
-    return spec
+    _check_classes(classes, spec)
+    _check_train_size(train_size, spec.train, spec.name)
+    return spec if classes is None else replace(spec, classes=classes)
 
 
 def load(
@@ -47,6 +51,7 @@ def load(
     root: str = "data",
     path: str | None = None,
     fallback: str | None = "digits",
+    classes: int | None = None,
     train_size: int | None = None,
     label_noise: float = 0.0,
     seed: int = 0,
@@ -57,8 +62,9 @@ def load(
     """The data set called `name`, whole, on `device`.
 
     `root` is the folder it is looked for in and downloaded to; `path` the user's own file (`npz`).
-    `train_size` keeps that many training images, class-balanced and nested. `label_noise` is the
-    fraction of those whose labels are drawn anew, by `seed`. If the set is nowhere to be found and
+    `classes` keeps the images of the first so many classes; `train_size` that many training images,
+    class-balanced and nested. `label_noise` is the fraction of those whose labels are drawn anew,
+    by `seed`. If the set is nowhere to be found and
     `fallback` names another, that one is loaded, `report` gets a banner and `Dataset.name` says so.
 
     Raises `DataError`, naming the key, for a value that can't be used or a set that can't be had.
@@ -70,7 +76,8 @@ def load(
     if fallback not in (None, "digits"):
         raise DataError("data.fallback", fallback, "digits or null")
     source = _source(name, root, path)
-    _check_train_size(train_size, source.spec)
+    _check_classes(classes, source.spec)
+    _check_train_size(train_size, source.spec.train, source.spec.name)
 
     title = name
     try:
@@ -83,10 +90,16 @@ def load(
         title = f"{fallback} (fallback for {name})"
         report(_banner(name, fallback, error, train_size, source.spec.train))
 
-    classes = source.spec.classes
+    mean, std = _channel_statistics(arrays.x_train)
+    if classes is None:
+        classes = source.spec.classes
+    else:
+        _check_classes(classes, source.spec)
+        arrays = _first_classes(arrays, classes)
+        if title == name:
+            _check_train_size(train_size, len(arrays.y_train), f"{name}, {classes} classes")
     train = balanced_order(arrays.x_train, arrays.y_train)
     test = balanced_order(arrays.x_test, arrays.y_test)
-    mean, std = _channel_statistics(arrays.x_train)
     kept = train[:train_size]
     clean = arrays.y_train[kept]
     noisy = randomise_labels(clean, fraction=label_noise, classes=classes, seed=seed)
@@ -111,10 +124,24 @@ def _source(name: str, root: str, path: str | None) -> Source:
     return source
 
 
-def _check_train_size(train_size: int | None, spec: Spec) -> None:
-    if train_size is not None and not 1 <= train_size <= spec.train:
-        allowed = f"null (all) or 1 to {spec.train} (training images of {spec.name})"
+def _check_train_size(train_size: int | None, images: int, title: str) -> None:
+    if train_size is not None and not 1 <= train_size <= images:
+        allowed = f"null (all) or 1 to {images} (training images of {title})"
         raise DataError("data.train_size", train_size, allowed)
+
+
+def _check_classes(classes: int | None, spec: Spec) -> None:
+    if classes is not None and not 2 <= classes <= spec.classes:
+        allowed = f"null (all) or 2 to {spec.classes} (classes of {spec.name})"
+        raise DataError("data.classes", classes, allowed)
+
+
+def _first_classes(arrays: Arrays, classes: int) -> Arrays:
+    """The images whose label is below ``classes``."""
+    train, test = arrays.y_train < classes, arrays.y_test < classes
+    return Arrays(
+        arrays.x_train[train], arrays.y_train[train], arrays.x_test[test], arrays.y_test[test]
+    )
 
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor, nn
 
 from landscape_sweep.probes.forward import Evaluator, Moved
@@ -30,6 +31,12 @@ from landscape_sweep.probes.planes import (
 Directions = Literal["random", "filter", "hessian", "trajectory"]
 """Planes that one network, or its training path, defines."""
 
+HALF_RISE = 0.5
+"""Rise of the loss at which a basin is measured to be half as wide as it is."""
+
+RAYS = 20
+"""Directions in the plane along which its half-width is measured."""
+
 MARGIN = 0.15
 """Free space beyond the outermost mark, as a share of the distance between the outermost two."""
 
@@ -47,6 +54,7 @@ class Surface(Measurement):
         labels: what the two axes are called.
         cosine: d1ᵀd2.
         marks: weights that the plane was laid through.
+        unit: one relative unit in parameter space, as in ``Plane``.
     """
 
     alpha: np.ndarray
@@ -58,20 +66,50 @@ class Surface(Measurement):
     labels: tuple[str, str]
     cosine: float
     marks: Sequence[Mark]
+    unit: float
 
     @property
     def centre(self) -> tuple[int, int]:
         """Indices of the grid point that is the network itself."""
         return int(np.argmin(np.abs(self.alpha))), int(np.argmin(np.abs(self.beta)))
 
+    @property
+    def half_width(self) -> float:
+        """Distance at which the loss is ``HALF_RISE`` above the centre's, in relative units.
+
+        The median over ``RAYS`` evenly spaced directions, bilinear between grid points. A ray on
+        which the loss stays lower up to the border counts as infinite; so may the median.
+        """
+        rise = self.loss - self.loss[self.centre]
+        rise = np.where(np.isfinite(rise), rise, 1e6 * HALF_RISE)
+        at = RegularGridInterpolator((self.alpha, self.beta), rise)
+        reach = min(-self.alpha[0], self.alpha[-1], -self.beta[0], self.beta[-1])
+        distances = np.linspace(0, reach, 20 * len(self.alpha))
+        angles = 2 * np.pi * np.arange(RAYS) / RAYS
+        ends = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+        risen = at(distances[:, None, None] * ends) >= HALF_RISE  # (distances, RAYS)
+        first = np.where(risen.any(0), distances[risen.argmax(0)], np.inf)
+        return float(np.median(first)) / self.unit
+
     def metrics(self) -> dict[str, float]:
-        """The loss at the centre, and how far the loss rises above it on the grid."""
+        """The loss at the centre, how far it rises on the grid, and the half-width if inside."""
         centre = self.loss[self.centre]
-        return {
+        found = {
             "surface/centre": float(centre),
             "surface/mean_rise": float(np.mean(self.loss - centre)),
             "surface/max_rise": float(np.max(self.loss - centre)),
         }
+        width = self.half_width
+        return found | ({"surface/half_width": width} if np.isfinite(width) else {})
+
+    def notes(self) -> list[str]:
+        """Whether the grid is too small for the half-width."""
+        if self.marks or np.isfinite(self.half_width):
+            return []
+        return [
+            f"the loss rises by less than {HALF_RISE} along half of the directions in the plane: "
+            "no half-width; a larger probe.surface.radius would show it"
+        ]
 
     def tables(self) -> dict[str, Mapping[str, Sequence[float | str]]]:
         """``surface/surface.csv``, one row a grid point; ``surface/marks.csv`` where there are."""
@@ -162,6 +200,7 @@ def surface(
         labels=plane.labels,
         cosine=plane.cosine,
         marks=plane.marks,
+        unit=plane.unit,
     )
 
 

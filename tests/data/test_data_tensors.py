@@ -76,6 +76,17 @@ def test_train_size_keeps_a_balanced_nested_subset(digits: data.Dataset) -> None
     assert torch.equal(small.x_test, digits.x_test)
 
 
+def test_classes_keeps_the_images_of_the_first_ones(digits: data.Dataset) -> None:
+    few = data.load(name="digits", classes=3, train_size=30, label_noise=1.0)
+    kept = digits.y_train < 3
+    assert few.classes == 3
+    assert torch.equal(few.x_train, digits.x_train[kept][:30])
+    assert torch.equal(few.y_train_clean, digits.y_train[kept][:30])
+    assert few.y_train.unique().tolist() == [0, 1, 2]
+    assert torch.equal(few.y_test, digits.y_test[digits.y_test < 3])
+    assert torch.equal(few.normalise(few.x_train), digits.normalise(few.x_train))
+
+
 # ---------------------------------------------------------------- label noise
 
 LABELS = np.arange(30_000) % 10

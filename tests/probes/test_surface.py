@@ -148,6 +148,39 @@ def test_the_fast_forward_pass_agrees_with_the_plain_one(
             assert found.accuracy[i, j] == pytest.approx(accuracy, abs=1.5 / 70)
 
 
+@pytest.mark.parametrize("theta", [(0.3, 0.4), (3.0, 4.0)])
+def test_the_half_width_of_a_bowl_is_the_radius_at_which_it_has_risen(
+    theta: tuple[float, float],
+) -> None:
+    """½λr² = 0.5 at r = 1/√λ, here with λ = 100 about the centre, in units of ‖θ‖."""
+    centre = torch.tensor(theta, dtype=torch.float64)
+
+    def bowl(at: Tensor, _: Tensor) -> Tensor:
+        return 2.0 + 50.0 * (at - centre).square().sum(1).mean()
+
+    found = surface(Point(*theta), bowl, ONE, points=41, radius=0.3 / float(centre.norm()))
+    expected = 0.1 / float(centre.norm())
+    assert found.metrics()["surface/half_width"] == pytest.approx(expected, rel=0.01)
+
+
+def test_the_half_width_of_a_valley_is_the_median_over_directions() -> None:
+    """Along angle φ a valley ½λx² has risen by 0.5 at 1/(√λ |cos φ|)."""
+
+    def valley(at: Tensor, _: Tensor) -> Tensor:
+        return 50.0 * (at[:, 0] - 1.0).square().mean()
+
+    plane = Plane(torch.tensor([1.0, 0.0]), torch.eye(2)[0], torch.eye(2)[1], ("", ""), 1.0)
+    found = surface(Point(1.0, 0.0), valley, ONE, points=81, radius=0.4, directions=plane)
+    angles = 2 * np.pi * np.arange(20) / 20
+    assert found.half_width == pytest.approx(np.median(0.1 / np.abs(np.cos(angles))), rel=0.01)
+
+
+def test_a_basin_beyond_the_grid_has_no_half_width() -> None:
+    found = surface(Point(1.0), lambda at, _: at.square().mean(), ONE, points=3, radius=0.01)
+    assert "surface/half_width" not in found.metrics()
+    assert "larger probe.surface.radius" in found.notes()[0]
+
+
 def test_surface_keeps_what_is_not_finite() -> None:
     def log(theta: Tensor, _: Tensor) -> Tensor:
         return theta.sum(1).log().mean()  # NaN below 0
