@@ -145,10 +145,24 @@ def jackknife(
     """
     rows = len(columns[0])
     codes = np.arange(rows) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    groups = min(int(codes.max()) + 1, MOST_GROUPS)
-    codes = codes % groups
+    codes = _grouped(codes)
+    groups = int(codes.max()) + 1
     without = [statistic(*(c[codes != k] for c in columns)) for k in range(groups)]
     return _jackknifed(statistic(*columns), np.array(without), scale, controls)
+
+
+def _grouped(codes: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Codes 0 … k − 1 of at most 200 groups of clusters, of nearly equal size.
+
+    Clusters are dealt out at random: in the order of a grid, a group could hold one level of an
+    axis, and the error would be that of as few configurations as there are levels.
+    """
+    clusters = int(codes.max()) + 1
+    if clusters <= MOST_GROUPS:
+        return codes
+    dealt = np.random.default_rng(0).permutation(clusters) % MOST_GROUPS
+    grouped: NDArray[np.integer] = dealt[codes]
+    return grouped
 
 
 def _jackknifed(value: float, without: Floats, scale: Scale, controls: int) -> Estimate:
@@ -311,7 +325,7 @@ def granulated_kendall(x: Floats, y: Floats, axes: NDArray[np.integer]) -> tuple
         )
 
     everything = psi(np.ones(len(x), bool))
-    groups = np.arange(len(x)) % min(len(x), MOST_GROUPS)
+    groups = _grouped(np.arange(len(x)))
     if np.isnan(everything).all():
         return Estimate(math.nan, math.nan, 1), everything
     without = [psi(groups != g) for g in range(groups.max() + 1)]
@@ -371,24 +385,28 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
     return adjusted
 
 
-def configs_needed(p: float, configs: int, *, unbroken: bool = False, power: float = 0.8) -> float:
+def configs_needed(p: float, configs: int, power: float = 0.8) -> float:
     """Configurations with which a 95% interval would decide, if the estimate is right.
 
     An interval shrinks with the root of their number: the estimate now lies z(p) standard errors
     from where it would decide, and it takes z(0.05) for that, and z of ``power`` to make sure.
-    A share of which there is no case yet (``unbroken``) decides when (1 − bound)^n is small enough.
 
     Args:
         p: the α whose interval would decide now.
         configs: configurations now.
-        unbroken: the estimate is a share, and none of the configurations is a case.
         power: probability with which it shall decide.
     """
-    if unbroken:
-        return math.ceil(configs * math.log((1 - LEVEL) / 2) / math.log(p / 2))
     here = float(stats.norm.isf(p / 2))
     wanted = float(stats.norm.isf((1 - LEVEL) / 2) + stats.norm.ppf(power))
     return math.ceil(configs * (wanted / here) ** 2) if here > 1e-6 else math.inf
+
+
+def configs_unbroken(bound: float) -> int:
+    """Configurations, none of them a case, whose 95% interval of a share is below ``bound``.
+
+    The upper limit of 0 of n is where (1 − limit)^n = 2.5% (Clopper & Pearson).
+    """
+    return math.ceil(math.log((1 - LEVEL) / 2) / math.log1p(-bound))
 
 
 # ---------------------------------------------------------------- every metric with every outcome

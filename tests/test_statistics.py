@@ -1,7 +1,9 @@
-"""Correlations against SciPy, simulations with known clusters, and a table made to mislead."""
+"""Estimates against SciPy, against definitions computed by brute force and against published
+examples; simulations with known clusters, and a table made to mislead."""
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -9,7 +11,26 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from landscape_sweep.statistics import correlations, jackknife, over_pairs, spearman
+from landscape_sweep.statistics import (
+    Estimate,
+    Proportion,
+    benjamini_hochberg,
+    concordance,
+    configs_needed,
+    configs_unbroken,
+    correlations,
+    granulated_kendall,
+    holm,
+    jackknife,
+    kendall,
+    mean,
+    over_pairs,
+    partial_spearman,
+    pearson,
+    slope,
+    spearman,
+    tost,
+)
 
 
 def table(model: list[str], x: np.ndarray, y: np.ndarray, configs: list[str]) -> pd.DataFrame:
@@ -142,3 +163,189 @@ def test_two_networks_have_a_mean_and_no_interval() -> None:
     found = over_pairs(np.array([0.4]), ["a"], ["b"])
     assert found.value == 0.4
     assert np.isnan(found.interval()).all()
+
+
+# Known answers
+
+
+def test_a_mean_has_students_interval_and_a_ratio_that_of_its_logarithm() -> None:
+    x = np.random.default_rng(0).lognormal(size=9)
+    plain, ratio = mean(x), mean(x, "log")
+    assert (plain.value, ratio.value) == (pytest.approx(x.mean()), pytest.approx(stats.gmean(x)))
+    expected = stats.ttest_1samp(np.log(x), 0).confidence_interval(0.9)
+    assert ratio.interval(0.9) == pytest.approx(np.exp([expected.low, expected.high]))
+    assert plain.alpha(2.0) == pytest.approx(stats.ttest_1samp(x, 2.0).pvalue)
+
+
+def test_coefficients_of_pairs_are_scipys_with_ties() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 5, 30).astype(float), rng.integers(0, 5, 30).astype(float)
+    assert pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
+
+
+def test_a_partial_rank_correlation_is_the_textbooks() -> None:
+    """For one control, (r_xy − r_xz r_yz)/√((1 − r_xz²)(1 − r_yz²))."""
+    x, y, z = np.random.default_rng(2).normal(size=(3, 25))
+    x, y = x + z, y - z
+    xy, xz, yz = (stats.spearmanr(*pair).statistic for pair in ((x, y), (x, z), (y, z)))
+    expected = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    assert partial_spearman(x, y, z[:, None]) == pytest.approx(expected)
+
+
+def test_a_slope_is_that_of_least_squares_with_every_configuration_left_out_in_turn() -> None:
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(14, 3)), rng.normal(size=14)
+    with_constant = np.column_stack([np.ones(14), X])
+
+    def combined(rows: np.ndarray) -> float:
+        b = np.linalg.lstsq(with_constant[rows], y[rows], rcond=None)[0]
+        return float(b[1] + 2 * b[3])
+
+    found = slope(y, X, [1, 0, 2])
+    without = np.array([combined(np.arange(14) != i) for i in range(14)])
+    assert found.value == pytest.approx(combined(np.arange(14)))
+    assert found.se == pytest.approx(np.sqrt(13 / 14 * ((without - without.mean()) ** 2).sum()))
+    assert found.df == 10
+    line = slope(y, X[:, :1], [1])
+    assert line.value == pytest.approx(stats.linregress(X[:, 0], y).slope)
+
+
+def test_a_slope_that_one_configuration_carries_or_that_is_collinear_is_undefined() -> None:
+    x = np.arange(8.0)
+    assert np.isnan(slope(x**2, np.column_stack([x, 2 * x]), [1, 0]).value)
+    assert np.isnan(slope(x**2, np.column_stack([x, x == 7]), [0, 1]).value)
+
+
+def brute_concordance(
+    x: np.ndarray, time: np.ndarray, observed: np.ndarray, strata: np.ndarray
+) -> float:
+    """2C − 1 over pairs of one stratum whose order in time is known."""
+    score = pairs = 0
+    for i, j in itertools.permutations(range(len(x)), 2):
+        if strata[i] == strata[j] and observed[i] and time[i] < time[j]:
+            score, pairs = score + np.sign(x[j] - x[i]), pairs + 1
+    return score / pairs
+
+
+def test_concordance_is_harrells_by_definition() -> None:
+    rng = np.random.default_rng(4)
+    rows = 40
+    x, time = rng.integers(0, 8, rows).astype(float), rng.integers(1, 20, rows).astype(float)
+    observed, strata = rng.random(rows) < 0.7, rng.integers(0, 3, rows)
+    clusters = np.arange(rows) // 4
+    found = concordance(x, time, observed, clusters, strata)
+    assert found.value == pytest.approx(brute_concordance(x, time, observed, strata))
+    z = np.arctanh(
+        [
+            brute_concordance(*(v[clusters != k] for v in (x, time, observed, strata)))
+            for k in range(10)
+        ]
+    )
+    assert found.se == pytest.approx(np.sqrt(9 / 10 * ((z - z.mean()) ** 2).sum()))
+
+
+def test_without_censoring_or_ties_concordance_is_kendalls_tau() -> None:
+    x, time = np.random.default_rng(5).normal(size=(2, 25))
+    every = np.ones(25, bool)
+    found = concordance(x, time, every, np.arange(25), np.zeros(25))
+    assert found.value == pytest.approx(stats.kendalltau(x, time).statistic)
+
+
+def brute_granulated(x: np.ndarray, y: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """ψ of Jiang et al. (2020), eq. 5 and 6: each axis, each setting of the others, all pairs."""
+    psi = []
+    for j in range(axes.shape[1]):
+        cells: dict[tuple[int, ...], list[float]] = {}
+        for a, b in itertools.combinations(range(len(x)), 2):
+            others = np.delete(axes[a], j)
+            if (others == np.delete(axes[b], j)).all() and axes[a, j] != axes[b, j]:
+                sign = np.sign(x[a] - x[b]) * np.sign(y[a] - y[b])
+                cells.setdefault(tuple(others), []).append(sign)
+        psi.append(np.mean([np.mean(signs) for signs in cells.values()]) if cells else np.nan)
+    return np.array(psi)
+
+
+def test_granulated_kendall_is_jiangs_by_definition() -> None:
+    rng = np.random.default_rng(6)
+    axes = np.array(list(itertools.product(range(3), range(2), range(4))))
+    axes = axes[rng.random(len(axes)) < 0.8]  # cells are missing, as in a real sweep
+    x, y = rng.normal(size=(2, len(axes)))
+    found, psi = granulated_kendall(x, y, axes)
+    assert psi == pytest.approx(brute_granulated(x, y, axes))
+    assert found.value == pytest.approx(psi.mean())
+    every = np.arange(len(x))
+    z = np.arctanh(
+        [brute_granulated(x[every != i], y[every != i], axes[every != i]).mean() for i in every]
+    )
+    deviation = np.sqrt((len(x) - 1) / len(x) * ((z - z.mean()) ** 2).sum())
+    assert found.se == pytest.approx(deviation)
+
+
+def test_a_measure_can_rank_along_one_axis_and_fail_along_another() -> None:
+    axes = np.array(list(itertools.product(range(3), range(3))))
+    y = axes[:, 0] + 10.0 * axes[:, 1]
+    found, psi = granulated_kendall(axes[:, 0] - 0.1 * axes[:, 1], y, axes)
+    assert psi.tolist() == [1.0, -1.0]
+    assert found.value == 0.0
+
+
+# Many tests
+
+
+def test_holm_and_benjamini_hochberg_on_the_example_of_1995() -> None:
+    """Benjamini & Hochberg (1995), section 4: 15 p-values of a myocardial infarction trial.
+
+    At 0.05 Bonferroni's kind finds three, control of false discoveries four.
+    """
+    p = [
+        *(0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459),
+        *(0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0000),
+    ]
+    assert (holm(p) <= 0.05).sum() == 3
+    assert (benjamini_hochberg(p) <= 0.05).sum() == 4
+    assert benjamini_hochberg(p)[:4] == pytest.approx([0.0015, 0.003, 0.0095, 0.035625])
+    assert holm(p)[:4] == pytest.approx([0.0015, 0.0056, 0.0247, 0.114])
+
+
+def test_holm_is_monotone_in_any_order_and_never_beyond_one() -> None:
+    """R's p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    x = np.random.default_rng(7).normal(0.02, 0.1, size=15)
+    expected = max(
+        stats.ttest_1samp(x, -0.1, alternative="greater").pvalue,
+        stats.ttest_1samp(x, 0.1, alternative="less").pvalue,
+    )
+    assert tost(mean(x), -0.1, 0.1) == pytest.approx(expected)
+    assert tost(Estimate(0.3, 0.1, 14), -0.1, 0.1) == 1.0
+
+
+# How many configurations
+
+
+@pytest.mark.parametrize("effect", [0.3, 0.5, 0.8])
+def test_the_configurations_asked_for_give_the_power_they_promise(effect: float) -> None:
+    """A mean of ``effect`` deviations, seen in 12 configurations; then so many as are asked for."""
+    needed = configs_needed(Estimate(effect, 12**-0.5, 11).alpha(0), 12)
+    samples = np.random.default_rng(8).normal(effect, 1, size=(4000, int(needed)))
+    power = (stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05).mean()
+    print(f"\n{effect} deviations: {needed:.0f} configurations, power {power:.1%}")
+    assert 0.74 < power < 0.88
+
+
+def test_an_unbroken_bound_needs_as_many_configurations_as_clopper_and_pearson_say() -> None:
+    first = next(n for n in range(1, 200) if Proportion(0, n).interval()[1] <= 0.05)
+    assert configs_unbroken(0.05) == first
+
+
+def test_more_configurations_than_groups_are_left_out_in_groups_that_mix_the_grid() -> None:
+    """2,000 cells of a 10 × 200 grid whose first axis shifts x: groups of one level would make
+    the error of a mean as if there were ten configurations."""
+    x = np.random.default_rng(9).normal(size=2000) + 3.0 * (np.arange(2000) % 10)
+    found = jackknife(lambda v: float(v.mean()), x, scale="identity")
+    assert found.se == pytest.approx(stats.sem(x), rel=0.25)

@@ -18,7 +18,7 @@ from landscape_sweep.claims.verdict import (
     number,
     shortage,
 )
-from landscape_sweep.statistics import Estimated, Proportion, configs_needed
+from landscape_sweep.statistics import Estimated, Proportion, configs_needed, configs_unbroken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +163,7 @@ def _judged(
     alone = decide(interval, question.region)
     p = p_of_decision(found.estimate, question.region)
     unbroken = isinstance(found.estimate, Proportion) and found.estimate.hits == 0
+    needed = configs_unbroken(question.region.high) if unbroken else configs_needed(p, configs)
     return replace(
         blank,
         verdict="INCONCLUSIVE" if short else alone,
@@ -170,7 +171,7 @@ def _judged(
         interval=interval,
         reason=_reason(question, found, blank, alone, short),
         evidence=found.evidence,
-        needed=configs_needed(p, configs, unbroken=unbroken),
+        needed=needed,
         p=p,
     )
 

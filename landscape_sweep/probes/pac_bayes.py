@@ -24,6 +24,9 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from landscape_sweep.probes.folded import folded
 from landscape_sweep.probes.measurement import Batches, Loss, Measurement, Progress, silent
 
+WIPED_OUT = 0.95
+"""Share of a guess's error from which on a perturbation is said to have left nothing learnt."""
+
 PRIOR_SIGMAS = np.geomspace(1e-5, 10.0, 1000)
 """s, the prior's deviations that the union is over: ln 1000 nats for a KL close to its optimum."""
 
@@ -40,6 +43,7 @@ class PacBayes(Measurement):
         penalties: the square root.
         bounds: on E err: penalty + upper confidence limit of E err_train.
         samples: n.
+        chance: training error of always naming the most frequent class.
     """
 
     sigmas: np.ndarray
@@ -49,6 +53,7 @@ class PacBayes(Measurement):
     penalties: np.ndarray
     bounds: np.ndarray
     samples: int
+    chance: float
 
     @property
     def best(self) -> int:
@@ -65,7 +70,8 @@ class PacBayes(Measurement):
             "kl": self.divergences,
             "penalty": self.penalties,
         }
-        return {f"pac_bayes/{name}": float(v[self.best]) for name, v in columns.items()}
+        found = {f"pac_bayes/{name}": float(v[self.best]) for name, v in columns.items()}
+        return found | {"pac_bayes/chance": self.chance}
 
     def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
         """``pac_bayes/sigmas.csv``: one row a σ."""
@@ -80,9 +86,27 @@ class PacBayes(Measurement):
         return {"pac_bayes/sigmas.csv": {name: v.tolist() for name, v in columns.items()}}
 
     def notes(self) -> list[str]:
-        """Whether the bound says anything."""
-        bound = float(self.bounds[self.best])
-        return [f"the PAC-Bayes bound {bound:.2f} is vacuous: errors are at most 1"] * (bound >= 1)
+        """Whether the bound says anything, and whether the grid of σ was wide enough."""
+        bound, sigma = float(self.bounds[self.best]), float(self.sigmas[self.best])
+        error = float(self.train_errors[self.best])
+        found = []
+        if bound >= self.chance:
+            found.append(
+                f"the PAC-Bayes bound {bound:.2f} is vacuous: guessing has the error "
+                f"{self.chance:.2f}"
+            )
+        if error >= WIPED_OUT * self.chance > 0:
+            found.append(
+                f"the bound is smallest where the perturbation has wiped out what was learnt "
+                f"(sigma {sigma:.3g}, training error {error:.2f})"
+            )
+        if self.best in (0, len(self.sigmas) - 1) and len(self.sigmas) > 1:
+            end = "sigma_max" if self.best else "sigma_min"
+            found.append(
+                f"the bound is smallest at an end of the grid, probe.pac_bayes.{end}={sigma:.3g}: "
+                "beyond it may be smaller"
+            )
+        return found
 
 
 def pac_bayes(
@@ -94,8 +118,8 @@ def pac_bayes(
     train_batches: Batches,
     test_batches: Batches,
     sigma_min: float = 1e-3,
-    sigma_max: float = 0.1,
-    sigmas: int = 9,
+    sigma_max: float = 10.0,
+    sigmas: int = 13,
     draws: int = 100,
     delta: float = 0.05,
     seed: int = 0,
@@ -149,7 +173,11 @@ def pac_bayes(
     penalties = np.sqrt((divergences + math.log(2 * math.sqrt(n) / prior_delta)) / (2 * n))
     nats = math.log(sigmas / (delta / 2)) / draws
     upper = np.array([kl_inverse(float(e), nats) for e in train_errors])
-    return PacBayes(grid, train_errors, test_errors, divergences, penalties, upper + penalties, n)
+    labels = torch.cat([targets for _, targets in train_batches])
+    chance = 1 - int(labels.bincount().max()) / n
+    return PacBayes(
+        *(grid, train_errors, test_errors, divergences, penalties, upper + penalties, n, chance)
+    )
 
 
 def divergence(

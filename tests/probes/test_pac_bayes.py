@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -84,7 +85,33 @@ def test_errors_and_bound_of_a_case_that_is_solved() -> None:
     np.testing.assert_allclose(found.bounds, upper + root, rtol=1e-12)
     assert found.metrics()["pac_bayes/bound"] == found.bounds.min()
     assert (found.bounds >= exact).all()  # the error on all x is that on x = 1
-    assert found.notes() == []
+    assert found.chance == 0.0  # there is one class
+    assert found.metrics()["pac_bayes/sigma"] == found.sigmas[1]
+    assert ["guessing has the error 0.00" in note for note in found.notes()] == [True]
+    edge = dataclasses.replace(found, bounds=found.bounds[::-1].cumsum(), chance=2.0)
+    assert edge.notes()[-1].startswith("the bound is smallest at an end of the grid")
+
+
+def test_an_optimum_inside_the_grid_is_the_closed_forms() -> None:
+    """Of the solved case: Φ(−√2/σ), and a penalty with KL = ln(1 + 1/σ²); only draws are random."""
+    model, initial, batches = sign_case(30)
+    labelled = [(x, torch.zeros(len(x), dtype=torch.int64)) for x, _ in batches]
+    labelled.append((-torch.ones(15, 1).double(), torch.ones(15, dtype=torch.int64)))
+    found = pac_bayes(
+        *(model, cross_entropy, labelled),
+        initial=initial,
+        train_batches=labelled,
+        test_batches=labelled,
+        sigmas=9,
+        draws=1000,
+    )
+    root = np.log(1 + 1 / found.sigmas**2) + math.log(2 * math.sqrt(45) / (0.025 / 1000))
+    exact = norm.cdf(-math.sqrt(2) / found.sigmas) + np.sqrt(root / 90)
+    assert found.chance == pytest.approx(1 / 3)
+    assert 0 < found.best < 8
+    assert abs(found.best - int(exact.argmin())) <= 1
+    assert not any("end of the grid" in note for note in found.notes())
+    assert "guessing has the error 0.33" in found.notes()[0]
 
 
 def bn_net(seed: int) -> nn.Module:
