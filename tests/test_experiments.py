@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from landscape_sweep import config as schema
 from landscape_sweep import models
 from landscape_sweep.__main__ import add_plugins, conf_folder
-from landscape_sweep.sweeps.grid import _varied
+from landscape_sweep.sweeps.cells import varied
 
 CONF = conf_folder()
 NAMES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
@@ -105,7 +105,7 @@ def test_theorem_1_is_tried_as_it_is_stated() -> None:
 def test_keys_that_vary_together_are_told_one_by_one() -> None:
     parser = OverridesParser.create()
     lines = ["stop={steps:9,train_loss:0.1},{steps:3,train_loss:null}", "seed=0,1", "epochs=2"]
-    assert _varied(parser.parse_overrides(lines)) == ["stop.steps", "stop.train_loss", "seed"]
+    assert varied(parser.parse_overrides(lines)) == ["stop.steps", "stop.train_loss", "seed"]
 
 
 def test_a_shrunken_experiment_runs(command) -> None:

@@ -1,1 +1,1 @@
-"""Grids: which runs a sweep is made of, which are still missing, and what ends it."""
+"""Sweeps: which runs they are made of, which are still missing, and what ends them."""

@@ -1,0 +1,69 @@
+"""The sweep's own run: what opens it, what ties jobs to it, and the report that ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from omegaconf import DictConfig, open_dict
+
+from landscape_sweep import finish, run, tracking
+from landscape_sweep.config import Config
+
+
+def open_parent(
+    store: tracking.Store,
+    sweep_id: str,
+    hydra_config: DictConfig,
+    arguments: Sequence[str],
+    config: Config,
+    about: str,
+) -> tracking.RunLog:
+    """The sweep's own run: the one of an earlier call, or a new one.
+
+    ``about`` says in the run's description what the sweep is made of.
+    """
+    with open_dict(hydra_config):
+        hydra_config.sweep.id = sweep_id  # part of hydra.sweep.dir
+    earlier = tracking.find_parent(store, sweep_id)
+    if earlier is not None:
+        return tracking.reopen_run(store, earlier)
+    of_hydra = [text for text in hydra_config.hydra.overrides.hydra if "hydra.mode" not in text]
+    command = run.command(["-m", *of_hydra, *arguments], config)
+    return tracking.open_run(
+        store,
+        name=f"sweep {sweep_id}",
+        tags={
+            "sweep.parent": sweep_id,
+            "command": command,
+            "mlflow.note.content": f"{about}\n\n    {command}\n\n"
+            "Figures and the report are under Artifacts.",
+        },
+    )
+
+
+def link(sweep_id: str, parent: tracking.RunLog, varied: str) -> list[str]:
+    """Overrides that tie a job to its sweep."""
+    return [
+        f"sweep.id='{sweep_id}'",  # quoted: digits alone would be read as a number
+        f"sweep.parent_run_id='{parent.run_id}'",
+        f"sweep.varied='{varied}'",
+    ]
+
+
+def reported(
+    config: Config, sweep_id: str, parent: tracking.RunLog, jobs: Callable[[], int]
+) -> int:
+    """Run the jobs and, whatever happens, make the report; returns how many failed."""
+    outcome = "failed"
+    try:
+        failed = jobs()
+        outcome = "failed" if failed else "completed"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        try:
+            finish.finish(config, sweep_id, parent)
+        finally:
+            parent.end(outcome)
+    return failed
