@@ -1,0 +1,29 @@
+"""What a run may come to, and where its artifacts lie: names that writers and readers share."""
+
+from __future__ import annotations
+
+OUTCOMES = {
+    "completed": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+"""What a run may come to, and the status that MLflow shows for it."""
+
+HISTORIES = ("fit/", "test/", "dynamics/")
+"""Metrics that are measured by epoch."""
+SPECTRUM = "hessian/eigenvalues.csv"
+DENSITY = "hessian/density.csv"
+ALGORITHM_1 = "hessian/algorithm_1.csv"
+SURFACE = "surface/surface.csv"
+MARKS = "surface/marks.csv"
+PROFILE = "profile/profile.csv"
+PROFILE_CURVATURE = "profile/curvature.csv"
+PATHS = "connectivity/paths.csv"
+BARRIERS = "connectivity/barriers.csv"
+WEIGHTS = "weights/final.safetensors"
+JOURNAL = "weights/journal.json"
+"""What training logged until the weights were final."""
+CELLS = "cells.json"
+"""On a sweep's own run: what it is made of."""
+CONFIG = "config.json"

@@ -1,0 +1,126 @@
+"""What a sweep is made of and what of it is done: cells, finished runs, runs left behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from landscape_sweep.tracking.layout import CELLS, OUTCOMES
+from landscape_sweep.tracking.run_log import RunLog
+from landscape_sweep.tracking.store import Store, artifact, search
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger("landscape_sweep")
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One cell of a sweep, as the sweep's own run lists it.
+
+    Attributes:
+        number: place in the sweep.
+        identity: ``config.hash``, by which its run is found.
+        label: what tells configurations of this sweep apart, seeds left out.
+        name: what its run is called.
+        overrides: what makes its configuration.
+    """
+
+    number: int
+    identity: str
+    label: str
+    name: str
+    overrides: list[str]
+
+
+def log_cells(parent: RunLog, cells: Sequence[CellRecord]) -> None:
+    """Put the list of a sweep's cells on the sweep's own run."""
+    parent.text(json.dumps([asdict(cell) for cell in cells], indent=1), CELLS)
+
+
+def find_parent(store: Store, sweep_id: str) -> str | None:
+    """The newest parent run of a sweep, if there is one."""
+    runs = search(store.client, [store.experiment_id], f"tags.`sweep.parent` = '{sweep_id}'")
+    return str(runs[0].info.run_id) if runs else None
+
+
+def find_finished(store: Store) -> dict[str, str]:
+    """``config.hash`` and run of everything that the experiment has finished, newest first."""
+    runs = search(store.client, [store.experiment_id], "tags.`config.hash` != ''")
+    return {r.data.tags["config.hash"]: r.info.run_id for r in reversed(runs) if is_finished(r)}
+
+
+def find_trained(store: Store, train_hash: str) -> list[tuple[str, str]]:
+    """Completed runs with these weights, newest first, each with its tag ``train.probes``."""
+    where = f"tags.`train.hash` = '{train_hash}' and tags.`run.outcome` = 'completed'"
+    runs = search(store.client, [store.experiment_id], where)
+    return [(str(run.info.run_id), run.data.tags.get("train.probes", "{}")) for run in runs]
+
+
+def close_stale(store: Store, sweep_id: str) -> list[str]:
+    """Close as interrupted what a driver that died left running; returns the names of the runs.
+
+    Only for the one process that drives this sweep: whatever else is running of it is dead.
+    """
+    where = f"tags.`sweep.id` = '{sweep_id}' and attributes.status = 'RUNNING'"
+    stale = search(store.client, [store.experiment_id], where)
+    for run in stale:
+        RunLog(store, str(run.info.run_id)).end("interrupted")
+    return [str(run.info.run_name) for run in stale]
+
+
+def runs_of_sweep(client: MlflowClient, parent: Run) -> list[Run]:
+    """One run for each cell of a sweep, named as this sweep names it.
+
+    A cell that an earlier sweep of the same experiment had finished is that sweep's run.
+    """
+    sweep, experiments = parent.data.tags["sweep.parent"], [parent.info.experiment_id]
+    cells = cells_of(client, parent)
+    if not cells:
+        return newest_of_each_configuration(
+            search(client, experiments, f"tags.`sweep.id` = '{sweep}'")
+        )
+    every = search(client, experiments, "tags.`config.hash` != ''")
+    runs = [run for run in every if run.data.tags["config.hash"] in cells]
+    for run in runs:
+        cell = cells[run.data.tags["config.hash"]]
+        run.data.tags.update({"label": cell.label, "mlflow.runName": cell.name})
+        run.data.tags["sweep.number"] = str(cell.number)
+    return newest_of_each_configuration(runs)
+
+
+def cells_of(client: MlflowClient, parent: Run) -> dict[str, CellRecord]:
+    """The cells of a sweep by ``config.hash``; none, with a warning, where the list is damaged."""
+    file = artifact(client, str(parent.info.run_id), CELLS)
+    if file is None:
+        return {}
+    try:
+        listed = [CellRecord(**entry) for entry in json.loads(file.read_text())]
+    except (TypeError, ValueError) as error:
+        log.warning(
+            "sweep %s: its %s is damaged (%s); only the runs that it started are shown, and the "
+            "sweep's command mends it",
+            *(parent.data.tags["sweep.parent"], CELLS, error),
+        )
+        return {}
+    return {cell.identity: cell for cell in listed}
+
+
+def newest_of_each_configuration(found: Iterable[Run]) -> list[Run]:
+    """One run a configuration, oldest first; a finished one before one that is not."""
+    best: dict[str, Run] = {}
+    for run in found:  # newest first
+        identity = run.data.tags.get("config.hash", run.info.run_id)
+        if identity not in best or (is_finished(run) and not is_finished(best[identity])):
+            best[identity] = run
+    return sorted(best.values(), key=lambda r: int(r.data.tags.get("sweep.number", "0")))
+
+
+def is_finished(run: Run) -> bool:
+    """Whether a run ended with a result; a divergence is one."""
+    return OUTCOMES.get(run.data.tags.get("run.outcome", "")) == "FINISHED"

@@ -1,0 +1,205 @@
+"""One MLflow run that is being written, and the journal from which another can go on."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from landscape_sweep.tracking.layout import OUTCOMES
+from landscape_sweep.tracking.store import Store, client_of, read_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow.entities import Metric
+
+FLUSH_SECONDS = 5.0
+"""Metrics wait at most this long before they are written in one batch."""
+_BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits for one log_batch
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a run has logged, so that another run can go on from there.
+
+    Attributes:
+        run_id: the MLflow run.
+        metrics: name, value and step of each metric, in order.
+        files: paths of its artifacts, tables and figures among them.
+    """
+
+    run_id: str
+    metrics: list[tuple[str, float, int]]
+    files: list[str]
+
+    def as_json(self) -> str:
+        """Text from which ``journal_from_json`` makes it again, to the last bit."""
+        return json.dumps(asdict(self))
+
+
+def journal_from_json(text: str) -> Journal:
+    """The journal that ``Journal.as_json`` wrote.
+
+    Raises:
+        ValueError: a text that is damaged or something else.
+    """
+    try:
+        found = json.loads(text)
+        metrics = [(str(name), float(value), int(step)) for name, value, step in found["metrics"]]
+        return Journal(str(found["run_id"]), metrics, [str(path) for path in found["files"]])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a journal: {error}") from error
+
+
+class RunLog:
+    """One MLflow run that is being written. Metrics are gathered and written in batches."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.run_id = store, run_id
+        self.journal = Journal(run_id, [], [])
+        self._waiting: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; None is written as ``null``, as it stands in the configuration."""
+        from mlflow.entities import Param
+
+        params = [Param(k, "null" if v is None else str(v)) for k, v in values.items()]
+        for part in _parts(params, _BATCH["params"]):
+            self.store.client.log_batch(self.run_id, params=part)
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics, gathered for a few seconds so that writing costs next to nothing.
+
+        Values that are not finite are left out and told by a tag ``nonfinite``: MLflow would
+        store inf as 1.797e308.
+        """
+        from mlflow.entities import Metric
+
+        self.journal.metrics.extend((name, float(v), step) for name, v in values.items())
+        now = int(time.time() * 1000)
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            self.tags({"nonfinite": ", ".join(bad)})
+        self._waiting += [
+            Metric(name, float(value), now, step)
+            for name, value in values.items()
+            if name not in bad
+        ]
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write every metric that waits."""
+        for part in _parts(self._waiting, _BATCH["metrics"]):
+            self.store.client.log_batch(self.run_id, metrics=part)
+        self._waiting = []
+        self._flushed = time.monotonic()
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        for name, value in values.items():
+            self.store.client.set_tag(self.run_id, name, value)
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """Log a table as CSV under ``path``."""
+        with _staged(path) as file:
+            frame.to_csv(file, index=False)
+            self.file(file, path)
+
+    def text(self, text: str, path: str) -> None:
+        """Log a text file under ``path``."""
+        self.store.client.log_text(self.run_id, text, path)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """Log a figure under ``path``; the suffix decides the format."""
+        with _staged(path) as file:
+            figure.savefig(file)
+            self.file(file, path)
+
+    def file(self, file: Path, path: str) -> None:
+        """Log a file of the same name under ``path``."""
+        folder = str(Path(path).parent)
+        self.store.client.log_artifact(self.run_id, str(file), "" if folder == "." else folder)
+        self.journal.files.append(path)
+
+    def replay(self, journal: Journal) -> None:
+        """Log again what another run had logged: its metrics, and copies of its files.
+
+        Raises:
+            FileNotFoundError: a file of that run is gone.
+        """
+        for path in journal.files:
+            self.file(read_file(self.store, journal.run_id, path), path)
+        for name, value, step in journal.metrics:
+            self.metrics({name: value}, step)
+
+    def end(self, outcome: str) -> None:
+        """Write what waits and close the run with one of ``OUTCOMES``."""
+        self.flush()
+        self.tags({"run.outcome": outcome})
+        self.store.client.set_terminated(self.run_id, OUTCOMES[outcome])
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+@contextmanager
+def _staged(path: str) -> Iterator[Path]:
+    """A temporary file with the name that ``path`` has, removed afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder, Path(path).name)
+
+
+def open_run(
+    store: Store, name: str, tags: Mapping[str, str], parent_run_id: str | None = None
+) -> RunLog:
+    """Start a run, under a parent if one is given."""
+    # MLFLOW_PARENT_RUN_ID is ignored by the client: the parent is a tag.
+    parent = {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
+    run = store.client.create_run(
+        store.experiment_id, run_name=name, tags={**tags, **parent, "mlflow.source.type": "LOCAL"}
+    )
+    return RunLog(store, str(run.info.run_id))
+
+
+def reopen_run(store: Store, run_id: str) -> RunLog:
+    """Go on writing to a run that ended."""
+    store.client.update_run(run_id, status="RUNNING")
+    return RunLog(store, run_id)
+
+
+@contextmanager
+def recording(log: RunLog) -> Iterator[None]:
+    """Close the run whatever happens: a failure leaves its traceback in the run.
+
+    The body closes the run itself when it ends well, because only it knows the outcome.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.end("interrupted")
+        raise
+    except Exception as error:
+        log.text(traceback.format_exc(), "traceback.txt")
+        log.tags({"run.reason": f"{type(error).__name__}: {error}"[:500]})
+        log.end("failed")
+        raise
+
+
+def log_report(uri: str, parent_run_id: str, folder: Path, note: str) -> None:
+    """Put a report's files on the sweep's run, under ``report``, and a note on the run itself."""
+    client = client_of(uri)
+    client.log_artifacts(parent_run_id, str(folder), "report")
+    client.set_tag(parent_run_id, "mlflow.note.content", note)
