@@ -25,6 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 RESULT_VERSION = 1
 """Raised when a change of this package changes results; part of every ``config.hash``."""
 
+NOT_AT_THE_END = ("connectivity", "dynamics", "early")
+"""Probes that look at a pair of networks, or at one that is still in training."""
+
 
 class ConfigError(Exception):
     """A user's mistake in one key, told in one line.
@@ -542,6 +545,19 @@ def probes_of_training(config: Config) -> dict[str, Any]:
         k: v for k, v in flat(config).items() if k.startswith(("probe.early", "probe.dynamics"))
     }
     return {**keys, "probe.samples": config.probe.samples} if keys else {}
+
+
+def probes_at_one_model(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and keys of every probe that is switched on and looks at the final network."""
+    for spec in dataclasses.fields(config.probe):
+        keys = getattr(config.probe, spec.name)
+        if dataclasses.is_dataclass(keys) and spec.name not in NOT_AT_THE_END:
+            yield spec.name, dataclasses.asdict(keys)  # type: ignore[arg-type]
+
+
+def needs_trajectory(config: Config) -> bool:
+    """Whether a probe looks at the weights along training."""
+    return config.probe.surface is not None and config.probe.surface.directions == "trajectory"
 
 
 def config_hash(config: Config, data_name: str) -> str:

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from landscape_sweep import build, tracking, training
 from landscape_sweep import config as schema
-from landscape_sweep import run, tracking, training
 from landscape_sweep.config import Config
 from landscape_sweep.data import Dataset
 from landscape_sweep.progress import Progress
@@ -109,9 +109,9 @@ def _between_seeds(
     keys = config.probe.connectivity
     if keys is None or len(group) < 2:
         return
-    data = run.dataset(config)
-    run.prepare_torch(config, data)
-    train, test = run.probe_batches(config, data), run.test_batches(config, data)
+    data = build.dataset(config)
+    build.prepare_torch(config, data)
+    train, test = build.probe_batches(config, data), build.test_batches(config, data)
     seeds = {str(row["run_id"]): row["seed"] for _, row in group.sort_values("seed").iterrows()}
     networks = {run_id: _trained(config, data, store, run_id) for run_id in seeds}
     loss = training.loss_function(config.loss)
@@ -153,6 +153,6 @@ def _training_batches(data: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _trained(config: Config, data: Dataset, store: tracking.Store, run_id: str) -> nn.Module:
     """The network of a finished run, with its final weights, in eval mode."""
-    network = run.build(config, data)
+    network = build.network(config, data)
     training.load_weights(network, tracking.read_file(store, run_id, tracking.WEIGHTS))
     return network.eval()

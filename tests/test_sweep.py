@@ -169,16 +169,16 @@ def test_the_report_is_made_again_without_training(inside: Path, capsys) -> None
 
 
 def test_a_diverging_and_a_failing_run_leave_the_others(command, monkeypatch) -> None:
-    from landscape_sweep import run as module
+    from landscape_sweep import build as module
 
-    build = module.build
+    build = module.network
 
     def broken(config, data):
         if config.seed == 1:
             raise RuntimeError("broken on purpose")
         return build(config, data)
 
-    monkeypatch.setattr(module, "build", broken)
+    monkeypatch.setattr(module, "network", broken)
     ended = command(
         *("-m", "data=digits", "model=mlp", "model.width=8", "epochs=2", "probe=none"),
         *("optimizer.lr=0.01,1e30", "seed=0,1"),
@@ -194,7 +194,7 @@ def test_a_diverging_and_a_failing_run_leave_the_others(command, monkeypatch) ->
     assert "broken on purpose" in ended.out
     assert "2 of 4 runs failed" in ended.out
     assert list(Path("outputs/sweeps").glob("*/report/report.html"))
-    monkeypatch.setattr(module, "build", build)
+    monkeypatch.setattr(module, "network", build)
     again = command(
         *("-m", "data=digits", "model=mlp", "model.width=8", "epochs=2", "probe=none"),
         *("optimizer.lr=0.01,1e30", "seed=0,1"),

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
 
 from landscape_sweep import config as schema
-from landscape_sweep import run, tracking
+from landscape_sweep import names, tracking
 from landscape_sweep.config import Config
 
 
@@ -31,7 +31,7 @@ class Cell:
         link = dataclasses.replace(self.config.sweep, varied=varied)
         config = dataclasses.replace(self.config, sweep=link)
         return tracking.CellRecord(
-            self.number, self.identity, run.label(config), run.name(config), self.overrides
+            self.number, self.identity, names.label(config), names.name(config), self.overrides
         )
 
 

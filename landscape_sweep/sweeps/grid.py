@@ -20,9 +20,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
+from landscape_sweep import build, finish, tracking
 from landscape_sweep import config as schema
-from landscape_sweep import finish, run, tracking
+from landscape_sweep.check import check
 from landscape_sweep.config import ConfigError
+from landscape_sweep.names import label
 from landscape_sweep.sweeps.cells import Cell, composed, parsed, varied
 from landscape_sweep.sweeps.lock import driving
 from landscape_sweep.sweeps.parent import link, open_parent, reported
@@ -59,7 +61,7 @@ def sweep(
     with driving(finish.folder(first.outputs, sweep_id), sweep_id):
         for stale in tracking.close_stale(store, sweep_id):
             log.warning("  was left running by a process that died: %s", stale)
-        configurations = {run.label(cell.config) for cell in cells}
+        configurations = {label(cell.config) for cell in cells}
         about = f"{len(cells)} runs of {len(configurations)} configurations."
         parent = open_parent(store, sweep_id, hydra_config, arguments, first, about)
         names = " ".join(varied(overrides))
@@ -102,9 +104,9 @@ def _cells(overrides: list[Override], hydra_config: DictConfig, loader: ConfigLo
     configs = []
     for combination in combinations:
         configs.append(composed(combination, hydra_config, loader))
-        run.check(configs[-1])
+        check(configs[-1])
     # Images are read only when every combination has been checked.
-    names = [run.dataset(config).name for config in configs]
+    names = [build.dataset(config).name for config in configs]
     return [
         Cell(number, list(combination), config, schema.config_hash(config, name))
         for number, (combination, config, name) in enumerate(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig, open_dict
 
-from landscape_sweep import finish, run, tracking
+from landscape_sweep import finish, names, tracking
 from landscape_sweep.config import Config
 
 
@@ -28,7 +28,7 @@ def open_parent(
     if earlier is not None:
         return tracking.reopen_run(store, earlier)
     of_hydra = [text for text in hydra_config.hydra.overrides.hydra if "hydra.mode" not in text]
-    command = run.command(["-m", *of_hydra, *arguments], config)
+    command = names.command(["-m", *of_hydra, *arguments], config)
     return tracking.open_run(
         store,
         name=f"sweep {sweep_id}",

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
+from landscape_sweep import build as built
 from landscape_sweep import config as schema
-from landscape_sweep import run
 from landscape_sweep.__main__ import add_plugins, conf_folder
 from landscape_sweep.data import Dataset, load
+from landscape_sweep.fit import fit_network
 from landscape_sweep.models import build
 from landscape_sweep.training import optimizer, train
 
@@ -78,10 +79,10 @@ def weights_by_epoch(*overrides: str) -> list[Tensor]:
     add_plugins()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = schema.load(compose("config", overrides=[*keys, *more, *overrides]))
-    data = run.dataset(config)
-    network: nn.Module = run.build(config, data)
+    data = built.dataset(config)
+    network: nn.Module = built.network(config, data)
     path: list[Tensor] = []
-    run.fit_network(config, data, network, Silent(), path)  # type: ignore[arg-type]
+    fit_network(config, data, network, Silent(), path)  # type: ignore[arg-type]
     return path
 
 

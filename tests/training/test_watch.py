@@ -13,8 +13,9 @@ from torch import nn
 from torch.func import functional_call, hessian
 from torch.nn import functional as F
 
+from landscape_sweep import build as built
 from landscape_sweep import config as schema
-from landscape_sweep import run, tracking
+from landscape_sweep import tracking
 from landscape_sweep.models import build
 from landscape_sweep.probes import Dynamics, early
 
@@ -66,7 +67,7 @@ def test_watching_leaves_every_bit_of_training_as_it_is(command) -> None:
     config = schema.from_json(
         tracking.read_text(tracking.Store(client, "", ""), only.info.run_id, tracking.CONFIG)
     )
-    start = dict(run.build(config, run.dataset(config)).named_parameters())
+    start = dict(built.network(config, built.dataset(config)).named_parameters())
     length = math.sqrt(sum(float(watched[n].double().square().sum()) for n in start))
     moved = math.sqrt(
         sum(float((watched[n] - start[n].detach()).double().square().sum()) for n in start)
