@@ -25,6 +25,7 @@ from landscape_sweep.tracking.ledger import (
     find_trained,
     log_cells,
 )
+from landscape_sweep.tracking.patience import expect, trouble
 from landscape_sweep.tracking.run_log import (
     Journal,
     RunLog,
@@ -60,6 +61,7 @@ __all__ = [
     "Sweep",
     "close_stale",
     "connect",
+    "expect",
     "find_finished",
     "find_parent",
     "find_trained",
@@ -73,4 +75,5 @@ __all__ = [
     "read_text",
     "recording",
     "reopen_run",
+    "trouble",
 ]

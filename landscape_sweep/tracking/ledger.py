@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from landscape_sweep.tracking.layout import CELLS, OUTCOMES
+from landscape_sweep.tracking.patience import PatientClient
 from landscape_sweep.tracking.run_log import RunLog
 from landscape_sweep.tracking.store import Store, artifact, search
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.tracking import MlflowClient
 
 log = logging.getLogger("landscape_sweep")
 
@@ -63,18 +63,22 @@ def find_trained(store: Store, train_hash: str) -> list[tuple[str, str]]:
 
 
 def close_stale(store: Store, sweep_id: str) -> list[str]:
-    """Close as interrupted what a driver that died left running; returns the names of the runs.
+    """Close what a driver that died left running; returns the names of the runs it interrupted.
 
+    A run whose outcome is written has ended, even if its driver died before it could close it.
     Only for the one process that drives this sweep: whatever else is running of it is dead.
     """
     where = f"tags.`sweep.id` = '{sweep_id}' and attributes.status = 'RUNNING'"
-    stale = search(store.client, [store.experiment_id], where)
-    for run in stale:
-        RunLog(store, str(run.info.run_id)).end("interrupted")
-    return [str(run.info.run_name) for run in stale]
+    interrupted = []
+    for run in search(store.client, [store.experiment_id], where):
+        outcome = run.data.tags.get("run.outcome", "interrupted")
+        RunLog(store, str(run.info.run_id)).end(outcome)
+        if outcome == "interrupted":
+            interrupted.append(str(run.info.run_name))
+    return interrupted
 
 
-def runs_of_sweep(client: MlflowClient, parent: Run) -> list[Run]:
+def runs_of_sweep(client: PatientClient, parent: Run) -> list[Run]:
     """One run for each cell of a sweep, named as this sweep names it.
 
     A cell that an earlier sweep of the same experiment had finished is that sweep's run.
@@ -94,7 +98,7 @@ def runs_of_sweep(client: MlflowClient, parent: Run) -> list[Run]:
     return newest_of_each_configuration(runs)
 
 
-def cells_of(client: MlflowClient, parent: Run) -> dict[str, CellRecord]:
+def cells_of(client: PatientClient, parent: Run) -> dict[str, CellRecord]:
     """The cells of a sweep by ``config.hash``; none, with a warning, where the list is damaged."""
     file = artifact(client, str(parent.info.run_id), CELLS)
     if file is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import tempfile
 import time
@@ -16,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from landscape_sweep.tracking.layout import OUTCOMES
+from landscape_sweep.tracking.patience import PatientClient, cause, is_away
 from landscape_sweep.tracking.store import Store, client_of, read_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger("landscape_sweep")
 
 FLUSH_SECONDS = 5.0
 """Metrics wait at most this long before they are written in one batch."""
@@ -68,6 +73,7 @@ class RunLog:
         self.journal = Journal(run_id, [], [])
         self._waiting: list[Metric] = []
         self._flushed = time.monotonic()
+        self._told = False  # that the store is away
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; None is written as ``null``, as it stands in the configuration."""
@@ -96,12 +102,27 @@ class RunLog:
             if name not in bad
         ]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
+            self._flush_without_waiting()
 
     def flush(self) -> None:
         """Write every metric that waits."""
+        self._write_metrics(self.store.client)
+
+    def _flush_without_waiting(self) -> None:
+        """Write every metric that waits; while the store is away they wait on, in memory."""
+        try:
+            self._write_metrics(self.store.client.impatient)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            if not self._told:
+                log.warning("  %s does not answer: metrics wait in memory", self.store.uri)
+            self._told = True
+            self._flushed = time.monotonic()
+
+    def _write_metrics(self, client: PatientClient | MlflowClient) -> None:
         for part in _parts(self._waiting, _BATCH["metrics"]):
-            self.store.client.log_batch(self.run_id, metrics=part)
+            client.log_batch(self.run_id, metrics=part)  # the same again does no harm
         self._waiting = []
         self._flushed = time.monotonic()
 
@@ -181,21 +202,29 @@ def reopen_run(store: Store, run_id: str) -> RunLog:
 
 
 @contextmanager
-def recording(log: RunLog) -> Iterator[None]:
+def recording(record: RunLog) -> Iterator[None]:
     """Close the run whatever happens: a failure leaves its traceback in the run.
 
     The body closes the run itself when it ends well, because only it knows the outcome.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        log.end("interrupted")
+    except (Exception, KeyboardInterrupt) as error:
+        try:
+            _close(record, error)
+        except Exception as second:  # a full disk, a server that is gone: the first error counts
+            log.error("  run %s can't be closed: %s", record.run_id, cause(second))
         raise
-    except Exception as error:
-        log.text(traceback.format_exc(), "traceback.txt")
-        log.tags({"run.reason": f"{type(error).__name__}: {error}"[:500]})
-        log.end("failed")
-        raise
+
+
+def _close(record: RunLog, error: BaseException) -> None:
+    """End a run that ``error`` ended, and say in it why."""
+    if isinstance(error, KeyboardInterrupt):
+        record.end("interrupted")
+        return
+    record.tags({"run.reason": f"{type(error).__name__}: {error}"[:500]})
+    record.text("".join(traceback.format_exception(error)), "traceback.txt")
+    record.end("failed")
 
 
 def log_report(uri: str, parent_run_id: str, folder: Path, note: str) -> None:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from landscape_sweep.config import ConfigError
+from landscape_sweep.tracking.patience import PatientClient, cause, trouble
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.tracking import MlflowClient
 
 
 @dataclass(frozen=True)
 class Store:
     """An MLflow tracking server or database, and one experiment in it."""
 
-    client: MlflowClient
+    client: PatientClient
     uri: str
     experiment_id: str
 
@@ -40,19 +40,32 @@ def connect(uri: str, experiment_name: str, outputs: str) -> Store:
         ConfigError: the store can't be reached or written, naming ``tracking.uri``.
     """
     client = client_of(uri)
+    # A database has no artifact store of its own; a server chooses where its artifacts go.
+    artifacts = None if uri.startswith("http") else Path(outputs, "mlartifacts").absolute().as_uri()
     try:
-        experiment = client.get_experiment_by_name(experiment_name)
-        if experiment is not None:
-            return Store(client, uri, str(experiment.experiment_id))
-        # A database has no artifact store of its own; a server chooses where its artifacts go.
-        local = Path(outputs, "mlartifacts").absolute().as_uri() if "://" in uri else None
-        location = None if uri.startswith("http") else local
-        return Store(client, uri, str(client.create_experiment(experiment_name, location)))
+        return Store(client, uri, _experiment(client, experiment_name, artifacts))
     except Exception as error:
-        raise ConfigError("tracking.uri", uri, f"can't be used: {reason(error)}") from error
+        raise _unusable(uri, error) from error
 
 
-def client_of(uri: str) -> MlflowClient:
+def _experiment(client: PatientClient, name: str, artifacts: str | None) -> str:
+    """The id of an experiment, which is made where it is missing."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifacts))
+        except Exception:
+            found = client.get_experiment_by_name(name)  # another process may have been faster
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _unusable(uri: str, error: Exception) -> ConfigError:
+    return ConfigError("tracking.uri", uri, f"can't be used: {trouble(error) or cause(error)}")
+
+
+def client_of(uri: str) -> PatientClient:
     """A client for ``uri``, quiet and quick to say that nobody answers."""
     parts = urlparse(uri)
     known = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
@@ -60,14 +73,16 @@ def client_of(uri: str) -> MlflowClient:
         raise ConfigError(
             "tracking.uri", uri, "takes one of " + ", ".join(known) + " as its scheme"
         )
-    # MLflow's own defaults would keep a user waiting for minutes at an unreachable server.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    # MLflow's own defaults would keep a user waiting for minutes at an unreachable server, and
+    # silently; we wait by ourselves.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the last failure is told by us
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # says nothing of its tables
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # nor traces we tell
 
     if parts.scheme == "sqlite" and parts.path.strip("/"):
         # MLflow remembers stores by URI: a relative one would mean the folder of its first use.
@@ -75,19 +90,12 @@ def client_of(uri: str) -> MlflowClient:
         file.parent.mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{file}"
     try:
-        return MlflowClient(tracking_uri=uri)
+        return PatientClient(MlflowClient(tracking_uri=uri), uri)
     except Exception as error:
-        raise ConfigError("tracking.uri", uri, f"can't be used: {reason(error)}") from error
+        raise _unusable(uri, error) from error
 
 
-def reason(error: BaseException) -> str:
-    """The innermost cause in one line: what MLflow wraps around it helps nobody."""
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__ or error
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def search(client: MlflowClient, experiments: list[str], where: str) -> list[Run]:
+def search(client: PatientClient, experiments: list[str], where: str) -> list[Run]:
     """Every run that fits, newest first."""
     runs: list[Run] = []
     token = None
@@ -120,7 +128,7 @@ def read_file(store: Store, run_id: str, path: str) -> Path:
     return file
 
 
-def artifact(client: MlflowClient, run_id: str, path: str) -> Path | None:
+def artifact(client: PatientClient, run_id: str, path: str) -> Path | None:
     """A run's artifact as a file on this machine; None where the run has none."""
     folder = str(Path(path).parent)
     listed = client.list_artifacts(run_id, None if folder == "." else folder)

@@ -21,11 +21,11 @@ from landscape_sweep.tracking.layout import (
     SURFACE,
 )
 from landscape_sweep.tracking.ledger import newest_of_each_configuration, runs_of_sweep
+from landscape_sweep.tracking.patience import PatientClient
 from landscape_sweep.tracking.store import artifact, client_of, search
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.tracking import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def load_runs(
 
 
 def _found(
-    client: MlflowClient, sweep: str | None, experiment_name: str | None
+    client: PatientClient, sweep: str | None, experiment_name: str | None
 ) -> tuple[list[Run], list[Run]]:
     """Parents, and runs: of one sweep wherever it is, or of an experiment."""
     experiments = [e.experiment_id for e in client.search_experiments()]
@@ -161,7 +161,7 @@ def _run_table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _histories(client: MlflowClient, runs: Sequence[Run]) -> pd.DataFrame:
+def _histories(client: PatientClient, runs: Sequence[Run]) -> pd.DataFrame:
     rows = [
         (run.info.run_id, metric, point.step, point.value)
         for run in runs
@@ -172,7 +172,7 @@ def _histories(client: MlflowClient, runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
 
 
-def _gathered(client: MlflowClient, runs: Sequence[Run], path: str) -> pd.DataFrame:
+def _gathered(client: PatientClient, runs: Sequence[Run], path: str) -> pd.DataFrame:
     """One artifact table of every run, with its ``run_id`` in front."""
     frames = []
     for run in runs:
@@ -183,7 +183,7 @@ def _gathered(client: MlflowClient, runs: Sequence[Run], path: str) -> pd.DataFr
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id"])
 
 
-def _read(client: MlflowClient, run: Run, path: str) -> pd.DataFrame:
+def _read(client: PatientClient, run: Run, path: str) -> pd.DataFrame:
     """An artifact table; empty where the run has none."""
     file = artifact(client, str(run.info.run_id), path)
     return pd.read_csv(file) if file is not None else pd.DataFrame()
