@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -57,6 +58,8 @@ def main() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # torch warns of its own use of torch.jit; a user can do nothing about it.
     warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
+    # On a full disk the log file misses a line; the screen need not show a traceback for it.
+    logging.raiseExceptions = False
     entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     try:
         entry(task)()
@@ -65,11 +68,15 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         from landscape_sweep.config import explain
+        from landscape_sweep.tracking import trouble
 
         mistake = explain(error, sys.argv[1:])
-        if mistake is None:
+        if mistake is not None:
+            _end(str(mistake))
+        if (told := trouble(error)) is None:
             raise
-        _end(str(mistake))
+        print(f"landscape_sweep: {told}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

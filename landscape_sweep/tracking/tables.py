@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ from landscape_sweep.tracking.store import artifact, client_of, search
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+log = logging.getLogger("landscape_sweep")
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,12 @@ def _gathered(client: PatientClient, runs: Sequence[Run], path: str) -> pd.DataF
 
 
 def _read(client: PatientClient, run: Run, path: str) -> pd.DataFrame:
-    """An artifact table; empty where the run has none."""
+    """An artifact table; empty where the run has none, and with a warning where it is damaged."""
     file = artifact(client, str(run.info.run_id), path)
-    return pd.read_csv(file) if file is not None else pd.DataFrame()
+    if file is None:
+        return pd.DataFrame()
+    try:
+        return pd.read_csv(file)
+    except ValueError as error:  # pandas' own errors are of this kind
+        log.warning("run %s: its %s is damaged: %s", run.info.run_id, path, error)
+        return pd.DataFrame()

@@ -2,7 +2,6 @@
 
 from landscape_sweep.training.checkpoint import (
     Checkpoint,
-    CheckpointError,
     previous,
     read_checkpoint,
     remove_checkpoints,
@@ -11,11 +10,12 @@ from landscape_sweep.training.checkpoint import (
 from landscape_sweep.training.loop import Epoch, Fit, evaluate, train
 from landscape_sweep.training.losses import loss_function
 from landscape_sweep.training.optimizers import learning_rate, optimizer
+from landscape_sweep.training.tensors import DamagedError
 from landscape_sweep.training.weights import load_weights, save_weights
 
 __all__ = [
     "Checkpoint",
-    "CheckpointError",
+    "DamagedError",
     "Epoch",
     "Fit",
     "evaluate",

@@ -8,7 +8,6 @@ unpickled. The data order needs no state: it follows from the seed and the numbe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,15 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from landscape_sweep.atomic import replacing
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is damaged, or not one."""
+from landscape_sweep.training.tensors import read_tensors, write_tensors
 
 
 @dataclass
@@ -67,13 +61,8 @@ def write_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
         OSError: the disk is full, the folder can't be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    state = json.dumps(checkpoint.state)
-    metadata = {"state": state, "sha256": _digest(checkpoint.tensors, state)}
     with replacing(file) as part:
-        try:
-            save_file(checkpoint.tensors, str(part), metadata)
-        except SafetensorError as error:  # its way to say that the disk is full
-            raise OSError(str(error)) from error
+        write_tensors(checkpoint.tensors, {"state": json.dumps(checkpoint.state)}, part)
         with part.open("rb") as written:
             os.fsync(written.fileno())
         if file.exists():
@@ -85,20 +74,12 @@ def read_checkpoint(file: Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is none.
-        CheckpointError: it is cut short or changed.
+        DamagedError: it is cut short or changed.
     """
     if not file.exists():
         raise FileNotFoundError(file)
-    try:
-        with safe_open(str(file), framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(str(error)) from error
-    state = metadata.get("state", "")
-    if metadata.get("sha256") != _digest(tensors, state):
-        raise CheckpointError("its checksum is wrong")
-    return Checkpoint(tensors, json.loads(state))
+    tensors, metadata = read_tensors(file)
+    return Checkpoint(tensors, json.loads(metadata.get("state", "{}")))
 
 
 def previous(file: Path) -> Path:
@@ -110,11 +91,3 @@ def remove_checkpoints(file: Path) -> None:
     """Remove a checkpoint and the one before it, where they are."""
     for one in (file, previous(file)):
         one.unlink(missing_ok=True)
-
-
-def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
-    found = hashlib.sha256(state.encode())
-    for name, value in sorted(tensors.items()):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()

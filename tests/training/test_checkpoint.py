@@ -13,7 +13,7 @@ from landscape_sweep.data import Dataset, load
 from landscape_sweep.models import build
 from landscape_sweep.training import (
     Checkpoint,
-    CheckpointError,
+    DamagedError,
     optimizer,
     previous,
     read_checkpoint,
@@ -71,16 +71,16 @@ def test_a_checkpoint_cut_short_or_changed_is_found_out(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
     file.write_bytes(content)
-    with pytest.raises(CheckpointError, match="checksum"):
+    with pytest.raises(DamagedError, match="checksum"):
         read_checkpoint(file)
     file.write_bytes(content[:-100])
-    with pytest.raises(CheckpointError):
+    with pytest.raises(DamagedError):
         read_checkpoint(file)
     save_file(load_file(str(previous(file))), str(file))  # another safetensors file
-    with pytest.raises(CheckpointError, match="checksum"):
+    with pytest.raises(DamagedError, match="checksum"):
         read_checkpoint(file)
     torch.save({"a": 1}, file)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(DamagedError):
         read_checkpoint(file)
     with pytest.raises(FileNotFoundError):
         read_checkpoint(tmp_path / "none")

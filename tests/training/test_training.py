@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from landscape_sweep.curvature import GradientCovariance, HessianOperator, hessi
 from landscape_sweep.data import load
 from landscape_sweep.models import build
 from landscape_sweep.training import (
+    DamagedError,
     evaluate,
     learning_rate,
     load_weights,
@@ -248,8 +248,18 @@ def test_weights_come_back_bit_by_bit(digits, tmp_path: Path) -> None:
 
 def test_a_pickle_is_refused(tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "final.safetensors")
-    with pytest.raises(SafetensorError):
+    with pytest.raises(DamagedError):
         load_weights(network(), tmp_path / "final.safetensors")
+
+
+def test_a_changed_bit_is_found_out(tmp_path: Path) -> None:
+    file = tmp_path / "final.safetensors"
+    save_weights(network(), file)
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DamagedError, match="checksum"):
+        load_weights(network(), file)
 
 
 def test_unknown_names_are_refused() -> None:
