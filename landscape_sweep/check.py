@@ -36,11 +36,11 @@ def check(config: Config) -> None:
     except ValueError as error:
         raise build.mistake(error) from error
     parameters = sum(p.numel() for p in network.parameters())
-    hessian = config.probe.hessian
-    if hessian and hessian.k > parameters:
-        raise ConfigError(
-            "probe.hessian.k", hessian.k, f"takes at most {parameters} (the network's parameters)"
-        )
+    for name in ("hessian", "stationarity"):
+        keys = getattr(config.probe, name)
+        if keys and keys.k > parameters:
+            allowed = f"takes at most {parameters} (the network's parameters)"
+            raise ConfigError(f"probe.{name}.k", keys.k, allowed)
 
 
 def _check_writable(folder: str) -> None:

@@ -214,6 +214,16 @@ class PacBayes:
 
 
 @dataclass(kw_only=True)
+class Stationarity:
+    """SGD continued at constant rate: is it stationary, how do its weights vary (theorem 1)."""
+
+    k: int = _key("leading eigenvectors of the Hessian along which it is watched", low=1)
+    burn_in: int = _key("steps before the Hessian is taken", low=0)
+    steps: int = _key("steps that are watched", low=20)
+    replacement: bool = _key("draw each batch anew; false goes through shuffled epochs")
+
+
+@dataclass(kw_only=True)
 class Probe:
     """What is measured at the final weights; a probe that is absent is not run."""
 
@@ -227,6 +237,7 @@ class Probe:
     rank: Rank | None = None
     conditioning: Conditioning | None = None
     pac_bayes: PacBayes | None = None
+    stationarity: Stationarity | None = None
     connectivity: Connectivity | None = None
     dynamics: Dynamics | None = None
     early: Early | None = None
@@ -321,6 +332,8 @@ def load(composed: DictConfig) -> Config:
                 keys.samples,
                 f"takes at most probe.samples={config.probe.samples}",
             )
+    if config.probe.stationarity and config.optimizer.name != "sgd":
+        raise ConfigError("optimizer.name", config.optimizer.name, "probe.stationarity takes sgd")
     if config.probe.sharpness and config.probe.sharpness.draws == 1:
         raise ConfigError("probe.sharpness.draws", 1, "takes 0, or 2 and more (standard error)")
     return config

@@ -52,6 +52,12 @@ def probe(
         "trajectory": lambda: path,
         "images": lambda: config.probe.samples,
         "classes": lambda: data.classes,
+        "draw": lambda: lambda chosen: (data.normalise(data.x_train[chosen]), data.y_train[chosen]),
+        "train_images": lambda: len(data.y_train),
+        "batch_size": lambda: config.batch_size,
+        "lr": lambda: config.optimizer.lr,
+        "momentum": lambda: config.optimizer.momentum or 0.0,
+        "weight_decay": lambda: config.optimizer.weight_decay,
     }
     found: dict[str, float] = {}
     seconds = _seconds_of_a_pass(network, loss_function, batches)

@@ -108,6 +108,10 @@ def _dotted(node: object, prefix: str = "") -> set[str]:
             "+probe.pac_bayes={sigma_min:2,sigma_max:1,sigmas:2,draws:9,delta:0.1}",
             "probe.pac_bayes.sigma_min",
         ),
+        (
+            "+probe.stationarity={k:5,burn_in:0,steps:19,replacement:true}",
+            "probe.stationarity.steps",
+        ),
         ("probe.hessian.product=eq13", "probe.hessian.product"),
         ("probe.hessian=5", "probe.hessian"),
         ("+probe.hessian.extra=5", "probe.hessian.extra"),
@@ -119,6 +123,11 @@ def test_a_bad_value_names_its_key_and_what_is_allowed(override: str, key: str) 
     assert caught.value.key == key
     assert len(str(caught.value).splitlines()) == 1
     assert re.search(r"takes|is not a key", caught.value.allowed)
+
+
+def test_an_optimizer_that_a_probe_does_not_continue_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.name=adamw: .* takes sgd"):
+        composed("probe=stationarity", "optimizer=adamw")
 
 
 def test_identity_ignores_where_and_keeps_what() -> None:
