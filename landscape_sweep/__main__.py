@@ -43,6 +43,15 @@ def task(composed: DictConfig) -> None:
         _end(str(error))
 
 
+def _expanded(arguments: list[str]) -> list[str]:
+    """The command line, with a stored configuration where one is asked for."""
+    if not any("rerun=" in text for text in arguments):
+        return arguments  # nothing heavy to import
+    from landscape_sweep.rerun import expand
+
+    return expand(arguments, conf_folder())
+
+
 def _end(mistake: str) -> NoReturn:
     """Tell a user's mistake in one line and exit with status 2."""
     print(f"landscape_sweep: {mistake}", file=sys.stderr)
@@ -62,6 +71,7 @@ def main() -> None:
     logging.raiseExceptions = False
     entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     try:
+        sys.argv[1:] = _expanded(sys.argv[1:])
         entry(task)()
     except KeyboardInterrupt:
         print("landscape_sweep: interrupted", file=sys.stderr)

@@ -295,6 +295,7 @@ class Config:
     threads: int | None = _key("CPU threads; null chooses by the network's size", low=1)
     resume: bool = _key("skip what an earlier call of the same sweep has finished")
     outputs: str = _key("folder where runs write")
+    rerun: str | None = _key("run whose stored configuration is the base of this one", default=None)
 
 
 def load(composed: DictConfig) -> Config:
@@ -532,7 +533,7 @@ def from_json(text: str) -> Config:
 
 
 _NOT_IDENTITY = (
-    *("device", "threads", "resume", "outputs", "tracking.", "sweep."),
+    *("device", "threads", "resume", "outputs", "tracking.", "sweep.", "rerun"),
     *("data.root", "data.fallback", "probe.name", "stop.checkpoint_every"),
 )
 """Keys that say where a run computes and writes, or are a name for what other keys say."""
@@ -571,6 +572,19 @@ def probes_at_one_model(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
 def needs_trajectory(config: Config) -> bool:
     """Whether a probe looks at the weights along training."""
     return config.probe.surface is not None and config.probe.surface.directions == "trajectory"
+
+
+def in_training(config: Config) -> list[str]:
+    """The probes that look at the network in training, which stored weights can't answer."""
+    named = ("early", "dynamics")
+    found = [name for name in named if getattr(config.probe, name) is not None]
+    return found + ["surface"] * needs_trajectory(config)
+
+
+def without_probes(config: Config, names: Sequence[str]) -> Config:
+    """The same configuration with these probes switched off."""
+    off: dict[str, Any] = dict.fromkeys(names)
+    return dataclasses.replace(config, probe=dataclasses.replace(config.probe, **off))
 
 
 def config_hash(config: Config, data_name: str) -> str:

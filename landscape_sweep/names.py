@@ -27,7 +27,8 @@ def label(config: Config) -> str:
 
 def command(overrides: Sequence[str], config: Config) -> str:
     """A line that repeats exactly this run when pasted into a shell."""
-    told = [text for text in overrides if not text.lstrip("+").startswith("sweep.")]
+    link = ("sweep.", "rerun=")  # what they stand for is written out
+    told = [text for text in overrides if not text.lstrip("+").startswith(link)]
     told = list({text.partition("=")[0]: text for text in told}.values())  # the last one holds
     if config.data.root is not None and not any(t.startswith("data.root=") for t in told):
         told.append(f"data.root={config.data.root}")  # it may have come from the environment

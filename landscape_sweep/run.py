@@ -33,12 +33,14 @@ def main(composed: DictConfig) -> str:
     Raises:
         ConfigError: a user's mistake, before any image is read.
     """
-    config = schema.load(composed)
-    check(config)
-    store = tracking.connect(config.tracking.uri, config.tracking.experiment_name, config.outputs)
-    data = build.dataset(config)
-    training_name = schema.train_hash(config, data.name)
-    trained = find_trained(store, config, training_name) if config.resume else None
+    asked = schema.load(composed)
+    check(asked)
+    store = tracking.connect(asked.tracking.uri, asked.tracking.experiment_name, asked.outputs)
+    data = build.dataset(asked)
+    training_name = schema.train_hash(asked, data.name)
+    config, trained = at_stored_weights(store, asked, training_name)
+    left_out = [p for p in schema.in_training(asked) if p not in schema.in_training(config)]
+    overrides = [*HydraConfig.get().overrides.task, *(f"probe.{p}=null" for p in left_out)]
     record = tracking.open_run(
         store,
         name=names.name(config),
@@ -47,7 +49,7 @@ def main(composed: DictConfig) -> str:
             "config.hash": schema.config_hash(config, data.name),
             "train.hash": training_name,
             "train.probes": json.dumps(schema.probes_of_training(config)),
-            "command": names.command([*HydraConfig.get().overrides.task, "resume=false"], config),
+            "command": names.command([*overrides, "resume=false"], config),
             "sweep.number": str(config.sweep.number),
             "sweep.id": config.sweep.id or "",
         },
@@ -83,12 +85,36 @@ def run(config: Config, data: Dataset, record: tracking.RunLog, trained: str | N
     return "completed"
 
 
+def at_stored_weights(
+    store: tracking.Store, config: Config, train_hash: str
+) -> tuple[Config, str | None]:
+    """The configuration, and the finished run whose weights it takes in place of training.
+
+    With ``rerun``, probes that look at a network in training are left out where stored weights
+    can answer all others. In a sweep they are not: its cells are named by what was asked for.
+    """
+    trained = find_trained(store, config, train_hash) if config.resume else None
+    if trained or not (config.resume and config.rerun) or config.sweep.id:
+        return config, trained
+    unseen = schema.in_training(config)
+    reduced = schema.without_probes(config, unseen)
+    trained = find_trained(store, reduced, train_hash)
+    if trained is None:
+        log.info("no weights of this training are stored: training")
+        return config, None
+    log.info(
+        "left out, as stored weights can't answer them: %s (resume=false trains again)",
+        ", ".join(f"probe.{name}" for name in unseen),
+    )
+    return reduced, trained
+
+
 def find_trained(store: tracking.Store, config: Config, train_hash: str) -> str | None:
     """A finished run with the weights of ``config`` and all that it measures in training."""
     if schema.needs_trajectory(config):
         return None  # the weights along training are not stored
     wanted = schema.probes_of_training(config).items()
-    for run_id, measured in tracking.find_trained(store, train_hash):
+    for run_id, measured in tracking.find_trained(store, train_hash, first=config.rerun):
         if wanted <= json.loads(measured).items():
             return run_id
     return None

@@ -24,6 +24,7 @@ from landscape_sweep.tracking.ledger import (
     find_parent,
     find_trained,
     log_cells,
+    stored_config,
 )
 from landscape_sweep.tracking.patience import expect, trouble
 from landscape_sweep.tracking.run_log import (
@@ -75,5 +76,6 @@ __all__ = [
     "read_text",
     "recording",
     "reopen_run",
+    "stored_config",
     "trouble",
 ]

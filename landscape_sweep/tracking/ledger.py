@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from landscape_sweep.tracking.layout import CELLS, OUTCOMES
-from landscape_sweep.tracking.patience import PatientClient
+from landscape_sweep.config import Config, ConfigError, from_json
+from landscape_sweep.tracking.layout import CELLS, CONFIG, OUTCOMES
+from landscape_sweep.tracking.patience import PatientClient, cause, trouble
 from landscape_sweep.tracking.run_log import RunLog
-from landscape_sweep.tracking.store import Store, artifact, search
+from landscape_sweep.tracking.store import Store, artifact, client_of, search
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -55,11 +56,43 @@ def find_finished(store: Store) -> dict[str, str]:
     return {r.data.tags["config.hash"]: r.info.run_id for r in reversed(runs) if is_finished(r)}
 
 
-def find_trained(store: Store, train_hash: str) -> list[tuple[str, str]]:
-    """Completed runs with these weights, newest first, each with its tag ``train.probes``."""
+def find_trained(store: Store, train_hash: str, first: str | None = None) -> list[tuple[str, str]]:
+    """Completed runs with these weights, newest first, each with its tag ``train.probes``.
+
+    The run ``first``, which may be of another experiment, is put before them if it is one.
+    """
     where = f"tags.`train.hash` = '{train_hash}' and tags.`run.outcome` = 'completed'"
     runs = search(store.client, [store.experiment_id], where)
+    if first is not None:
+        tags = (run := store.client.get_run(first)).data.tags
+        if (tags.get("train.hash"), tags.get("run.outcome")) == (train_hash, "completed"):
+            runs.insert(0, run)
     return [(str(run.info.run_id), run.data.tags.get("train.probes", "{}")) for run in runs]
+
+
+def stored_config(uri: str, run_id: str) -> Config:
+    """The configuration that a run was made with.
+
+    Raises:
+        ConfigError: no such run, or one whose configuration can't be read, naming ``rerun``.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = client_of(uri)
+    try:
+        client.get_run(run_id)
+        file = artifact(client, run_id, CONFIG)
+    except (MlflowException, OSError) as error:
+        why = trouble(error) or cause(error)
+        raise ConfigError("rerun", run_id, f"can't be read in {uri}: {why}") from error
+    if file is None:
+        raise ConfigError(
+            "rerun", run_id, "has no stored configuration; takes a single run, not a sweep's own"
+        )
+    try:
+        return from_json(file.read_text())
+    except (ValueError, ConfigError) as error:
+        raise ConfigError("rerun", run_id, f"has a damaged configuration: {error}") from error
 
 
 def close_stale(store: Store, sweep_id: str) -> list[str]:
