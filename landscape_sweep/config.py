@@ -164,6 +164,12 @@ class Connectivity:
     points: int = _key("points along a path, both ends among them", low=3)
     bezier_steps: int = _key("SGD steps that bend the curve; 0 leaves it out", low=0)
     bezier_lr: float = _key("learning rate that bends the curve", above=0)
+    plane: int = _key(
+        "grid points a side, odd, of the plane through three seeds; 0 leaves it out",
+        low=0,
+        high=101,
+        default=0,
+    )
 
 
 @dataclass(kw_only=True)
@@ -318,6 +324,9 @@ def load(composed: DictConfig) -> Config:
         part = getattr(config.probe, name)
         if part and part.points % 2 == 0:
             raise ConfigError(f"probe.{name}.points", part.points, "takes an odd number")
+    joined = config.probe.connectivity
+    if joined and joined.plane and (joined.plane < 3 or joined.plane % 2 == 0):
+        raise ConfigError("probe.connectivity.plane", joined.plane, "takes 0 or an odd number ≥ 3")
     bound = config.probe.pac_bayes
     if bound and bound.sigma_min > bound.sigma_max:
         raise ConfigError(

@@ -88,16 +88,33 @@ class Connectivity(Measurement):
             for measure in MEASURES
         }
 
-    def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
-        """``connectivity/<mode>.csv``: one row a point."""
-        tables: dict[str, Mapping[str, Sequence[float]]] = {}
+    def paths(self) -> dict[str, dict[str, list[float]]]:
+        """By mode, ``alpha, loss, accuracy`` and the same on test images: one value a point."""
+        paths = {}
         for mode, along in self.train.items():
             columns = {"alpha": along.alpha, "loss": along.loss, "accuracy": along.accuracy}
             if mode in self.test:
                 columns["test_loss"] = self.test[mode].loss
                 columns["test_accuracy"] = self.test[mode].accuracy
-            tables[f"connectivity/{mode}.csv"] = {k: v.tolist() for k, v in columns.items()}
-        return tables
+            paths[mode] = {name: values.tolist() for name, values in columns.items()}
+        return paths
+
+    @classmethod
+    def from_paths(cls, paths: Mapping[str, Mapping[str, Sequence[float]]]) -> Connectivity:
+        """What ``paths`` told."""
+
+        def along(prefix: str) -> dict[str, Along]:
+            return {
+                mode: Along(*(np.asarray(p[k], float) for k in ("alpha", *columns)))
+                for mode, p in paths.items()
+                if set(columns := (f"{prefix}loss", f"{prefix}accuracy")) <= set(p)
+            }
+
+        return cls(train=along(""), test=along("test_"))
+
+    def tables(self) -> dict[str, Mapping[str, Sequence[float]]]:
+        """``connectivity/<mode>.csv``: one row a point."""
+        return {f"connectivity/{mode}.csv": path for mode, path in self.paths().items()}
 
 
 MEASURES = ("barrier", "excess", "accuracy_drop")

@@ -127,6 +127,15 @@ def plans(sweep: Sweep, correlations: pd.DataFrame) -> Iterator[Plan]:
         lambda: figures.barriers(sweep.paths),
     )
     yield Plan(
+        "networks_plane",
+        "The plane through three seeds",
+        "Three trained networks in one plane, BatchNorm re-estimated at every point: valleys that "
+        "meet are joined, and a ridge between them is a barrier.",
+        "probe.connectivity.plane and three seeds",
+        len(sweep.planes) > 0,
+        lambda: _networks_plane(sweep.planes),
+    )
+    yield Plan(
         "loss_contours",
         "Loss on a plane, as contours",
         "The cross is the trained network; distances are in parameter space" + of_how_many,
@@ -149,6 +158,16 @@ def plans(sweep: Sweep, correlations: pd.DataFrame) -> Iterator[Plan]:
         "a run",
         len(runs) > 0,
         lambda: figures.summary_table(readable(runs)),
+    )
+
+
+def _networks_plane(planes: pd.DataFrame) -> Figure:
+    """Contours of a plane a label, with its three networks."""
+    by_label = planes.rename(columns={"label": "run_id"})
+    labels = pd.Series(planes["label"].unique())
+    networks = by_label["name"].notna()
+    return figures.contours(
+        by_label[~networks], pd.Series(labels.values, index=labels), by_label[networks]
     )
 
 

@@ -9,8 +9,11 @@ from landscape_sweep.tracking.layout import (
     HISTORIES,
     JOURNAL,
     MARKS,
+    NETWORKS,
     OUTCOMES,
+    PAIRS,
     PATHS,
+    PLANES,
     PROFILE,
     PROFILE_CURVATURE,
     SPECTRUM,
@@ -37,7 +40,7 @@ from landscape_sweep.tracking.run_log import (
     reopen_run,
 )
 from landscape_sweep.tracking.store import Store, connect, read_file, read_text
-from landscape_sweep.tracking.tables import Sweep, load_runs, load_sweep
+from landscape_sweep.tracking.tables import Sweep, load_runs, load_sweep, read_table, sweeps_tables
 
 __all__ = [
     "ALGORITHM_1",
@@ -48,8 +51,11 @@ __all__ = [
     "HISTORIES",
     "JOURNAL",
     "MARKS",
+    "NETWORKS",
     "OUTCOMES",
+    "PAIRS",
     "PATHS",
+    "PLANES",
     "PROFILE",
     "PROFILE_CURVATURE",
     "SPECTRUM",
@@ -73,9 +79,11 @@ __all__ = [
     "log_report",
     "open_run",
     "read_file",
+    "read_table",
     "read_text",
     "recording",
     "reopen_run",
     "stored_config",
+    "sweeps_tables",
     "trouble",
 ]

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,12 +19,13 @@ from landscape_sweep.tracking.layout import (
     HISTORIES,
     MARKS,
     PATHS,
+    PLANES,
     SPECTRUM,
     SURFACE,
 )
 from landscape_sweep.tracking.ledger import newest_of_each_configuration, runs_of_sweep
 from landscape_sweep.tracking.patience import PatientClient
-from landscape_sweep.tracking.store import artifact, client_of, search
+from landscape_sweep.tracking.store import Store, artifact, client_of, read_file, search
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -53,6 +55,8 @@ class Sweep:
         algorithm_1: ``run_id, rank, eigenvalue, algorithm_1``: certified eigenvalues beside those
             of the framework's algorithm 1 as written.
         marks: ``run_id, name, alpha, beta, distance``: weights that a surface was laid through.
+        planes: ``label, name, alpha, beta, loss, accuracy, test_loss, test_accuracy``: the plane
+            through three seeds of a label, whose own places have a ``name`` and no loss.
     """
 
     id: str
@@ -68,6 +72,7 @@ class Sweep:
     barriers: pd.DataFrame
     algorithm_1: pd.DataFrame
     marks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id"]))
+    planes: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None = None) -> Sweep:
@@ -98,6 +103,7 @@ def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None =
         barriers=pd.concat([_read(client, r, BARRIERS) for r in parents] or [pd.DataFrame()]),
         algorithm_1=_gathered(client, runs, ALGORITHM_1),
         marks=_gathered(client, runs, MARKS),
+        planes=pd.concat([_read(client, r, PLANES) for r in parents] or [pd.DataFrame()]),
     )
 
 
@@ -112,6 +118,22 @@ def load_runs(
         ConfigError: no such sweep or experiment, listing those there are.
     """
     return _run_table(_found(client_of(uri), sweep, experiment_name)[1])
+
+
+def sweeps_tables(store: Store, folder: str) -> dict[str, tuple[str, str]]:
+    """Every table right under ``folder`` on a sweep's own run: run and path, by file name."""
+    sweeps = search(store.client, [store.experiment_id], "tags.`sweep.parent` != ''")
+    return {
+        Path(entry.path).name: (str(sweep.info.run_id), entry.path)
+        for sweep in sweeps
+        for entry in store.client.list_artifacts(sweep.info.run_id, folder)
+    }
+
+
+def read_table(store: Store, run_id: str, path: str) -> pd.DataFrame | None:
+    """A table of a run; None where it was cut short while it was written."""
+    file = read_file(store, run_id, path)
+    return pd.read_csv(file) if file.read_bytes().endswith(b"\n") else None
 
 
 def _found(
