@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import PALETTE, PANELS, legend_below, panels
+from landscape_sweep.figures.style import PALETTE, PANELS, legend_below, panels, spread
 
 MODES = {
     "naive": (PALETTE[0], "-", "straight"),
@@ -20,10 +22,13 @@ MODES = {
 QUANTITIES = {
     "loss": ("loss, training images", 1.0),
     "test_loss": ("loss, test images", 1.0),
-    "accuracy": ("accuracy (%), training images", 100.0),
-    "test_accuracy": ("accuracy (%), test images", 100.0),
+    "accuracy": ("accuracy (%), training", 100.0),
+    "test_accuracy": ("accuracy (%), test", 100.0),
 }
 """What is drawn, a column each, where it was measured: words and scale."""
+
+HEADING = 40
+"""Characters of a row's heading that a panel has room for."""
 
 DECADES = 100.0
 """A loss that varies by more than this factor has a logarithmic axis."""
@@ -38,7 +43,7 @@ def barriers(paths: pd.DataFrame) -> Figure:
     """
     columns = [name for name in QUANTITIES if name in paths and paths[name].notna().any()]
     labels = list(dict.fromkeys(paths["label"]))
-    shown = labels[: PANELS // len(columns)]
+    shown = spread(labels, PANELS // len(columns))
     figure, every = panels(len(shown) * len(columns), width=3.1, columns=len(columns))
     for row, label in enumerate(shown):
         of_label = paths[paths["label"] == label]
@@ -46,8 +51,13 @@ def barriers(paths: pd.DataFrame) -> Figure:
             _draw(axes, of_label, name)
         pairs = of_label["pair"].nunique()
         title = f"{label}, {pairs} pair{'s' * (pairs > 1)} of seeds"
-        every[row * len(columns)].set_title(title, loc="left")
-    left_out = f" (first {len(shown)} of {len(labels)})" if len(shown) < len(labels) else ""
+        heading = textwrap.fill(title, HEADING * len(columns))
+        in_row = every[row * len(columns) :][: len(columns)]
+        place = {"transform": in_row[0].transAxes, "va": "bottom", "fontsize": 9}
+        in_row[0].text(0, 1.02, heading, **place).set_in_layout(False)  # it reaches over others
+        for axes in in_row:
+            axes.set_title("\n" * heading.count("\n") + " ")  # room for it
+    left_out = f", {len(shown)} of {len(labels)} configurations" if len(shown) < len(labels) else ""
     figure.suptitle(f"Paths between networks: mean and range over pairs{left_out}")
     legend_below(figure, every[0])
     return figure

@@ -104,7 +104,7 @@ def test_barriers_are_drawn_a_row_a_configuration_and_a_line_a_mode(sweep: Sweep
     np.testing.assert_allclose(loss.lines[0].get_xdata(), naive["alpha"])
     np.testing.assert_allclose(loss.lines[0].get_ydata(), naive["loss"])
     np.testing.assert_allclose(accuracy.lines[0].get_ydata(), 100 * naive["accuracy"])
-    assert loss.get_title(loc="left") == f"{naive['label'][0]}, 1 pair of seeds"
+    assert loss.texts[0].get_text() == f"{naive['label'][0]}, 1 pair of seeds"
     assert legend_of(figure) == ["straight", "straight, BatchNorm re-estimated"]
     assert len({(line.get_color(), line.get_linestyle()) for line in loss.lines}) == 2
 
@@ -115,16 +115,33 @@ def test_over_several_pairs_barriers_are_a_mean_in_a_range(sweep: Sweep) -> None
     figure = figures.barriers(pd.concat(more))
     assert [axes.get_ylabel() for axes in figure.axes] == [
         *("loss, training images", "loss, test images"),
-        *("accuracy (%), training images", "accuracy (%), test images"),
+        *("accuracy (%), training", "accuracy (%), test"),
     ]
     axes = figure.axes[0]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), 3 * first["loss"])
     band = axes.collections[0].get_paths()[0].get_extents()
     assert (band.y0, band.y1) == pytest.approx((first["loss"].min(), 6 * first["loss"].max()))
-    assert "3 pairs" in axes.get_title(loc="left")
+    assert "3 pairs" in axes.texts[0].get_text()
     assert axes.get_yscale() == "linear"
     wide = first.assign(loss=first["loss"] ** 4)
     assert figures.barriers(wide).axes[0].get_yscale() == "log"
+
+
+def test_a_long_name_leaves_the_panels_their_width(sweep: Sweep) -> None:
+    label = sweep.paths["label"][0]
+    paths = sweep.paths[sweep.paths["label"] == label]
+    long = paths.assign(label=f"{label} fork_step=1950 width=128 norm=batch weight_decay=0.0005")
+    widths = []
+    for of_label in (paths, long):
+        figure = figures.barriers(of_label)
+        figure.draw_without_rendering()
+        widths.append([axes.get_position().width for axes in figure.axes])
+        (heading,) = figure.axes[0].texts
+        said = heading.get_text().replace("\n", " ")
+        assert said == f"{of_label['label'].iloc[0]}, 1 pair of seeds"
+        assert heading.get_window_extent().x1 < figure.bbox.x1
+        assert heading.get_window_extent().y0 > figure.axes[0].get_window_extent().y1
+    np.testing.assert_allclose(*widths, rtol=0.05)  # tick labels differ
 
 
 def test_contours_keep_orientation_and_leave_holes(sweep: Sweep) -> None:
