@@ -53,8 +53,8 @@ def barriers(paths: pd.DataFrame) -> Figure:
         title = f"{label}, {pairs} pair{'s' * (pairs > 1)} of seeds"
         heading = textwrap.fill(title, HEADING * len(columns))
         in_row = every[row * len(columns) :][: len(columns)]
-        place = {"transform": in_row[0].transAxes, "va": "bottom", "fontsize": 9}
-        in_row[0].text(0, 1.02, heading, **place).set_in_layout(False)  # it reaches over others
+        above = in_row[0].text(0, 1.02, heading, transform=in_row[0].transAxes, va="bottom")
+        above.set_in_layout(False)  # it may reach over the others
         for axes in in_row:
             axes.set_title("\n" * heading.count("\n") + " ")  # room for it
     left_out = f", {len(shown)} of {len(labels)} configurations" if len(shown) < len(labels) else ""
