@@ -1,7 +1,16 @@
 """Estimates across runs, with intervals that respect which runs belong together.
 
 The unit is the configuration (a cell of hyper-parameters), seen through the mean of its seeds:
-runs that differ only in seed are not independent.
+runs that differ only in seed are not independent. Seeds that all configurations share (the same
+initialisation and data order) shift them together: correlations and slopes do not see a common
+shift, means do, and ``mean_over_runs`` allows for it.
+
+Configurations are left out one at a time (jackknife, Student's t), not drawn again (bootstrap).
+Both keep what they promise: for a rank correlation over 12 configurations of 3 seeds the
+bootstrap by configuration covers 96% (ρ = 0) and 98% (ρ = 0.9), the jackknife 97% and 98%
+(tests/claims/test_simulated.py prints them). The jackknife takes 13 evaluations in place of
+thousands, gives the same numbers each time, and has an α for any bound, however small, which the
+correction for many tests needs.
 """
 
 from __future__ import annotations
@@ -124,6 +133,39 @@ def mean(values: ArrayLike, scale: Scale = "identity") -> Estimate:
     v = np.asarray(values, float)
     v = np.log(v) if scale == "log" else v
     return Estimate(_back(float(v.mean()), scale), float(stats.sem(v)), len(v) - 1, scale)
+
+
+def mean_over_runs(
+    values: ArrayLike, configs: ArrayLike, seeds: ArrayLike, scale: Scale = "identity"
+) -> Estimate:
+    """Mean over configurations, each the mean of its runs, where seeds are shared.
+
+    With y_cs = μ + a_c + b_s + e_cs the mean over C configurations has the variance σ_a²/C + σ_b²/S
+    + σ_e²/CS. The variance between configurations' means estimates the first and the last part;
+    the variance between the seeds' mean deviations from their configurations the second (and the
+    last again, so that it errs on the safe side). Clustered by configuration alone, the interval
+    of 12 × 3 runs covers 91% where seeds carry a tenth of the variance, and 72% where they carry
+    three tenths; this one 96% and 94%.
+
+    Args:
+        values: (runs,) for ``log`` all positive; the mean is then geometric.
+        configs, seeds: (runs,) which configuration and which seed a run is of.
+
+    Returns:
+        Student's t with Satterthwaite's degrees of freedom.
+    """
+    v = np.asarray(values, float)
+    v = np.log(v) if scale == "log" else v
+    config, seed = (pd.factorize(np.asarray(k), use_na_sentinel=False)[0] for k in (configs, seeds))
+    runs = np.bincount(config)
+    C, S = len(runs), int(seed.max()) + 1
+    means = np.bincount(config, v) / runs
+    left = np.bincount(seed, (v - means[config]) / runs[config]) / C
+    between = float(np.var(means, ddof=1)) / C
+    shared = S / (S - 1) * float(left @ left) if S > 1 else 0.0
+    variance = between + shared
+    df = variance**2 / (between**2 / (C - 1) + shared**2 / max(S - 1, 1)) if variance else C - 1
+    return Estimate(_back(float(means.mean()), scale), math.sqrt(variance), df, scale)
 
 
 def jackknife(
@@ -308,29 +350,30 @@ def granulated_kendall(x: Floats, y: Floats, axes: NDArray[np.integer]) -> tuple
         axes: (configs, k) codes of the hyper-parameters' values.
 
     Returns:
-        Ψ, the mean of ψ over the axes, with leave-one-configuration-out errors, and ψ (k,): the
-        mean sign of Δx Δy over pairs that differ in that axis alone, averaged within each cell
-        of the other axes first. NaN for an axis without such pairs.
+        Ψ, the mean of ψ over the axes, and ψ (k,): the mean sign of Δx Δy over pairs that differ
+        in that axis alone, averaged within each cell of the other axes first. NaN for an axis
+        without such pairs.
+
+    Ψ = Σ w s over pairs; its variance is that of its configurations' parts, Σ_i (Σ_j w_ij (s_ij −
+    Ψ))² (the infinitesimal jackknife, Efron 1982). Leaving configurations out would also take
+    cells apart, which have few of them, and makes intervals a third wider (coverage above 99%).
     """
     pairs = [_pairs_along(axes, j) for j in range(axes.shape[1])]
     signs = [np.sign(x[a] - x[b]) * np.sign(y[a] - y[b]) for a, b, _ in pairs]
-
-    def psi(keep: NDArray[np.bool_]) -> Floats:
-        return np.array(
-            [
-                _mean_of_cell_means(s[k], cell[k])
-                for s, (a, b, cell) in zip(signs, pairs, strict=True)
-                for k in (keep[a] & keep[b],)
-            ]
-        )
-
-    everything = psi(np.ones(len(x), bool))
-    groups = _grouped(np.arange(len(x)))
-    if np.isnan(everything).all():
-        return Estimate(math.nan, math.nan, 1), everything
-    without = [psi(groups != g) for g in range(groups.max() + 1)]
-    overall = np.array([np.nanmean(p) if np.isfinite(p).any() else np.nan for p in without])
-    return _jackknifed(float(np.nanmean(everything)), overall, "fisher", 0), everything
+    weights = [_weights_of_cells(cell) for _, _, cell in pairs]
+    psi = np.array([w @ s if len(s) else np.nan for w, s in zip(weights, signs, strict=True)])
+    psi = np.clip(psi, -1, 1)  # rounding
+    live = int(np.isfinite(psi).sum())
+    if not live:
+        return Estimate(math.nan, math.nan, 1), psi
+    value = float(np.nanmean(psi))
+    part = np.zeros(len(x))
+    for (a, b, _), s, w in zip(pairs, signs, weights, strict=True):
+        for end in (a, b):
+            part += np.bincount(end, w * (s - value) / live, minlength=len(x))
+    variance = (len(x) - 1) / len(x) * float(part @ part)
+    slack = 1 - min(abs(value), 0.99) ** 2  # d artanh(Ψ)/dΨ = 1/(1 − Ψ²)
+    return Estimate(value, math.sqrt(variance) / slack, len(x) - 1, "fisher"), psi
 
 
 def _pairs_along(
@@ -351,12 +394,11 @@ def _pairs_along(
     return np.concatenate(first), np.concatenate(second), np.concatenate(cell)
 
 
-def _mean_of_cell_means(values: Floats, cell: NDArray[np.intp]) -> float:
-    if len(values) == 0:
-        return math.nan
-    count = np.bincount(cell)
-    sums = np.bincount(cell, values)
-    return float(np.mean(sums[count > 0] / count[count > 0]))
+def _weights_of_cells(cell: NDArray[np.intp]) -> Floats:
+    """The weight of each pair in a mean over cells of the means of their pairs."""
+    _, where, count = np.unique(cell, return_inverse=True, return_counts=True)
+    weights: Floats = 1 / (count[where] * len(count))
+    return weights
 
 
 # ---------------------------------------------------------------- many tests, and how many runs

@@ -21,7 +21,6 @@ import pandas as pd
 from landscape_sweep.claims import counterexamples, table
 from landscape_sweep.claims.question import Measured, Question, answer, computed
 from landscape_sweep.claims.verdict import Evidence, Region, Verdict
-from landscape_sweep.statistics import mean
 
 CLAIM = "conjecture_1.4"
 EXPERIMENT = "connectivity"
@@ -69,7 +68,7 @@ def height(question: Question, runs: pd.DataFrame) -> Iterator[Verdict]:
     def measure(rows: pd.DataFrame) -> Measured:
         points = table.means(rows, (column,))
         return Measured(
-            mean(points[column]),
+            table.mean_over(rows, column),
             "Each configuration counts with the mean over its pairs of seeds.",
             Evidence(
                 x=np.arange(len(points), dtype=float),

@@ -19,7 +19,7 @@ from landscape_sweep.claims.question import (
     unmeasured,
 )
 from landscape_sweep.claims.verdict import Evidence, Line, Verdict
-from landscape_sweep.statistics import Scale, mean
+from landscape_sweep.statistics import Scale
 
 Kind = Literal["ratio", "difference"]
 
@@ -76,13 +76,12 @@ def contrasted(
     def measure(rows: pd.DataFrame) -> Measured:
         if kind == "ratio" and (rows[["a", "b"]] <= 0).any(axis=None):
             raise NotMeasurableError(f"{metric} is not positive everywhere")
-        value = np.log(rows["a"] / rows["b"]) if kind == "ratio" else rows["a"] - rows["b"]
-        points = table.means(rows.assign(value=value), ("value", "a", "b"))
         scale: Scale = "log" if kind == "ratio" else "identity"
-        values = np.exp(points["value"]) if kind == "ratio" else points["value"]
+        value = rows["a"] / rows["b"] if kind == "ratio" else rows["a"] - rows["b"]
+        points = table.means(rows, ("a", "b"))
         ends = points[["a", "b"]].agg(["min", "max"]).agg({"a": "min", "b": "max"}).to_numpy()
         return Measured(
-            mean(values, scale),
+            table.mean_over(rows.assign(value=value), "value", scale),
             note,
             Evidence(
                 x=points["b"].to_numpy(),
@@ -127,6 +126,7 @@ def _paired(runs: pd.DataFrame, contrast: Contrast, metric: str) -> pd.DataFrame
         {
             "a": pairs[f"{metric}_a"],
             "b": pairs[f"{metric}_b"],
+            "seed": pairs["seed"],
             "outcome": np.where(both, "completed", "failed"),
             table.CONFIGURATION: pairs["cell"],
             table.ARCHITECTURE: apart,

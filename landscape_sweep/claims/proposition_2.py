@@ -20,7 +20,7 @@ import pandas as pd
 from landscape_sweep.claims import counterexamples, table
 from landscape_sweep.claims.question import Measured, NotMeasurableError, Question, answer, computed
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Proportion, mean
+from landscape_sweep.statistics import Proportion
 
 CLAIM = "proposition_2"
 EXPERIMENT = "overparameterization"
@@ -132,13 +132,11 @@ def _share(rows: pd.DataFrame, column: str) -> Measured:
     allowed = _outputs(rows, column)
     if not (allowed > 0).all():
         raise NotMeasurableError("a run has one class")
-    points = table.means(
-        rows.assign(share=rows[column] / allowed, allowed=allowed, rank=rows[column]),
-        ("share", "allowed", "rank"),
-    )
+    rows = rows.assign(share=rows[column] / allowed, allowed=allowed, rank=rows[column])
+    points = table.means(rows, ("allowed", "rank"))
     ends = np.array([points["allowed"].min(), points["allowed"].max()])
     return Measured(
-        mean(points["share"]),
+        table.mean_over(rows, "share"),
         evidence=Evidence(
             x=points["allowed"].to_numpy(),
             y=points["rank"].to_numpy(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from landscape_sweep.statistics import Estimate, Scale, mean_over_runs
+
 ARCHITECTURE = "architecture"
 CONFIGURATION = "configuration"
 _PART_OF_CONFIGURATION = ("model.", "optimizer.", "data.", "stop.")
@@ -117,6 +119,12 @@ def means(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     table = groups[list(columns)].mean()
     table[ARCHITECTURE] = groups[ARCHITECTURE].first()
     return table
+
+
+def mean_over(frame: pd.DataFrame, column: str, scale: Scale = "identity") -> Estimate:
+    """Mean over configurations, with an error that allows for seeds that all of them share."""
+    seed = frame["seed"] if "seed" in frame else pd.Series(range(len(frame)))
+    return mean_over_runs(frame[column], frame[CONFIGURATION], seed, scale)
 
 
 def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:

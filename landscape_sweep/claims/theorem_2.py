@@ -30,7 +30,7 @@ from landscape_sweep.claims.question import (
     computed,
 )
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Proportion, mean, slope, spearman
+from landscape_sweep.statistics import Proportion, slope, spearman
 
 CLAIM = "theorem_2"
 EXPERIMENT = "random_labels"
@@ -155,10 +155,10 @@ def _eq_10(runs: pd.DataFrame) -> Iterator[Verdict]:
             + rows["measure/norm"] ** 2
         )
         penalty = rows.assign(penalty=np.sqrt((kl + np.log(1 / DELTA)) / (2 * n)))
-        found = table.means(penalty, ("penalty",))["penalty"].dropna()
-        if len(found) < 2:
+        found = penalty.dropna(subset="penalty")
+        if found[table.CONFIGURATION].nunique() < 2:
             raise NotMeasurableError("no run tells its number of training images")
-        return Measured(mean(found, "log"), "An error is at most 1.")
+        return Measured(table.mean_over(found, "penalty", "log"), "An error is at most 1.")
 
     yield from answer(
         Question(
@@ -264,7 +264,7 @@ def _informative(rows: pd.DataFrame) -> Measured:
     ratio = rows["pac_bayes/bound"] / rows["pac_bayes/chance"]
     if not np.isfinite(ratio).all():
         raise NotMeasurableError("a training set has one class")
-    return Measured(mean(table.means(rows.assign(ratio=ratio), ("ratio",))["ratio"]))
+    return Measured(table.mean_over(rows.assign(ratio=ratio), "ratio"))
 
 
 def _analytic() -> Iterator[Verdict]:
