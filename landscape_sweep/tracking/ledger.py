@@ -95,20 +95,31 @@ def stored_config(uri: str, run_id: str) -> Config:
         raise ConfigError("rerun", run_id, f"has a damaged configuration: {error}") from error
 
 
-def close_stale(store: Store, sweep_id: str) -> list[str]:
-    """Close what a driver that died left running; returns the names of the runs it interrupted.
+def close_stale(
+    store: Store,
+    sweep_id: str,
+    number: int | None = None,
+    outcome: str = "interrupted",
+    reason: str | None = None,
+) -> list[str]:
+    """Close what a process that died left running; returns the names of the runs it cut off.
 
-    A run whose outcome is written has ended, even if its driver died before it could close it.
+    A run whose outcome is written has ended, even if its process died before it could close it.
     Only for the one process that drives this sweep: whatever else is running of it is dead.
+    With a ``number``, only runs of that cell, for the process that knows of its death.
     """
     where = f"tags.`sweep.id` = '{sweep_id}' and attributes.status = 'RUNNING'"
-    interrupted = []
+    if number is not None:
+        where += f" and tags.`sweep.number` = '{number}'"
+    cut_off = []
     for run in search(store.client, [store.experiment_id], where):
-        outcome = run.data.tags.get("run.outcome", "interrupted")
-        RunLog(store, str(run.info.run_id)).end(outcome)
-        if outcome == "interrupted":
-            interrupted.append(str(run.info.run_name))
-    return interrupted
+        record, written = RunLog(store, str(run.info.run_id)), run.data.tags.get("run.outcome")
+        if written is None:
+            cut_off.append(str(run.info.run_name))
+            if reason is not None:
+                record.tags({"run.reason": reason})
+        record.end(written or outcome)
+    return cut_off
 
 
 def runs_of_sweep(client: PatientClient, parent: Run) -> list[Run]:

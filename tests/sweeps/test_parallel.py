@@ -1,0 +1,221 @@
+"""Runs side by side: the same results, and what becomes of them when a process dies."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from landscape_sweep import __file__ as package
+from landscape_sweep import tracking
+
+HERE = {**os.environ, "PYTHONPATH": str(Path(package).parents[1])}
+"""The code under test, also where another version is installed."""
+SWEEP = (
+    *("-m", "data=digits", "data.augment=flip_crop", "model=mlp", "model.width=8", "epochs=20"),
+    *("probe=none", "batch_size=16", "seed=0,1,2"),
+)
+PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.jobs=2")
+NAME = r"mlp bs16 lr0\.01 seed\d"
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    folder.mkdir(exist_ok=True)
+    words = [sys.executable, "-m", "landscape_sweep", *SWEEP, *arguments]
+    with (folder / "output.txt").open("ab") as output:
+        return subprocess.Popen(
+            words, cwd=folder, env=HERE, stdout=output, stderr=subprocess.STDOUT
+        )
+
+
+def said(folder: Path) -> str:
+    return (folder / "output.txt").read_text()
+
+
+def workers(driver: int) -> list[int]:
+    """The worker processes of a driver."""
+    children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+    lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, line in lines.items() if b"spawn_main" in line]
+
+
+def until(happened: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def at_work(folder: Path) -> bool:
+    """Whether both workers have got as far as a checkpoint."""
+    return len(list(folder.glob("outputs/checkpoints/*.previous.safetensors"))) == 2
+
+
+def runs(folder: Path) -> pd.DataFrame:
+    uri = f"sqlite:///{folder}/outputs/mlflow.db"
+    return tracking.load_runs(uri, experiment_name="landscape_sweep")
+
+
+def table(folder: Path) -> pd.DataFrame:
+    """What a sweep found, without what is another one each time."""
+    found = runs(folder)
+    names = [c for c in found if "/" in c and c != "train/seconds"] + ["name", "outcome"]
+    return found[names].sort_values("name", ignore_index=True)
+
+
+def statuses(folder: Path) -> list[str]:
+    client = MlflowClient(f"sqlite:///{folder}/outputs/mlflow.db")
+    every = client.search_runs(["1"], "tags.`config.hash` != ''")
+    return sorted(run.info.status for run in every)
+
+
+def test_a_killed_worker_costs_its_job_only(tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert start(alone).wait(timeout=300) == 0
+    driver = start(together, *PARALLEL)
+    until(lambda: at_work(together))
+    os.kill(workers(driver.pid)[0], signal.SIGKILL)
+    assert driver.wait(timeout=300) == 1
+    assert "1 of 3 runs failed" in said(together)
+    assert statuses(together) == ["FAILED", "FINISHED", "FINISHED"]
+    (failed,) = runs(together).query("outcome == 'failed'").itertuples()
+    assert "killed by SIGKILL" in failed.reason
+    assert list(together.glob("outputs/sweeps/*/report/report.html"))
+    # The same command runs what is missing, from its checkpoint, to the bits of the sequential one.
+    assert start(together, *PARALLEL).wait(timeout=300) == 0
+    assert "3 runs, 2 already finished, 1 to do" in said(together)
+    assert "going on at step" in said(together)
+    pd.testing.assert_frame_equal(table(together), table(alone))
+
+
+def test_ctrl_c_ends_all_workers_and_makes_the_report(tmp_path: Path) -> None:
+    driver = start(tmp_path, *PARALLEL)
+    until(lambda: at_work(tmp_path))
+    at = workers(driver.pid)
+    assert len(at) == 2
+    for process in (driver.pid, *at):  # as a terminal sends it: to all of them
+        os.kill(process, signal.SIGINT)
+    assert driver.wait(timeout=120) == 130
+    assert not any(Path(f"/proc/{worker}").exists() for worker in at)
+    assert statuses(tmp_path) == ["KILLED", "KILLED"]
+    assert list(tmp_path.glob("outputs/sweeps/*/report/report.html"))
+    assert "Traceback" not in said(tmp_path)
+
+
+def test_no_worker_outlives_its_driver(tmp_path: Path) -> None:
+    driver = start(tmp_path, *PARALLEL)
+    until(lambda: at_work(tmp_path))
+    at = workers(driver.pid)
+    driver.kill()
+    driver.wait()
+    until(lambda: not any(alive(worker) for worker in at), seconds=5)
+    assert start(tmp_path, *PARALLEL).wait(timeout=300) == 0
+    assert statuses(tmp_path) == ["FINISHED"] * 3 + ["KILLED"] * 2
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that is dead may wait for its parent to notice."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_every_line_of_a_job_begins_with_its_name(tmp_path: Path) -> None:
+    assert start(tmp_path, *PARALLEL, "epochs=1").wait(timeout=300) == 0
+    told = [line for line in said(tmp_path).splitlines() if "epoch " in line or "test loss" in line]
+    assert len(told) >= 6
+    assert all(re.match(rf"{NAME} \|   ", line) for line in told), said(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("hydra.launcher.jobs=0",), "hydra.launcher.jobs=0: takes an integer ≥ 1"),
+        (("hydra.launcher.jobs_per_gpu=0",), "hydra.launcher.jobs_per_gpu=0: takes an integer ≥ 1"),
+        (("hydra.launcher.jobs=many",), "hydra.launcher.jobs=many: takes an integer ≥ 1"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_said(command, words, message: str) -> None:
+    ended = command(*SWEEP, "hydra/launcher=parallel", *words)
+    assert ended.status == 2
+    assert message in ended.err
+
+
+def test_shares_fit_into_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from landscape_sweep.sweeps import parallel
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(parallel, "visible_gpus", lambda: ("0", "1", "2"))
+    cases = [  # device, threads, jobs, jobs_per_gpu -> workers, threads of each
+        (("cpu", None, None, 1), (16, 1)),
+        (("cpu", 4, None, 1), (4, 4)),
+        (("cpu", None, 3, 1), (3, 5)),
+        (("cpu", None, 40, 1), (40, 1)),
+        (("auto", None, None, 1), (3, 5)),
+        (("auto", None, None, 2), (6, 2)),
+        (("auto", None, 2, 1), (2, 8)),
+    ]
+    for (device, threads, jobs, per_gpu), expected in cases:
+        workers, share = parallel.divide(device, threads, jobs, per_gpu)
+        assert (workers, share.threads) == expected
+        assert share.gpus == (() if device == "cpu" else ("0", "1", "2"))
+
+
+HOLDER = """
+import sys
+from landscape_sweep.sweeps.parallel import leased
+with leased(("0", "1"), int(sys.argv[1])) as gpu:
+    print(gpu, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(folder: Path, jobs_per_gpu: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that takes one of two GPUs and holds it until its input ends."""
+    words = [sys.executable, "-c", HOLDER, str(jobs_per_gpu)]
+    with subprocess.Popen(
+        words,
+        env={**HERE, "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_a_gpu_is_leased_to_one_process_and_freed_by_its_death(tmp_path: Path) -> None:
+    with holder(tmp_path, 1) as first, holder(tmp_path, 1) as second:
+        taken = line(first)
+        assert {taken, line(second)} == {"0", "1"}
+        with holder(tmp_path, 1) as third:
+            assert line(third) == "waiting for a free GPU of 0, 1"
+            first.kill()
+            assert line(third) == taken
+
+
+def test_jobs_share_a_gpu_when_asked(tmp_path: Path) -> None:
+    with (
+        holder(tmp_path, 2) as a,
+        holder(tmp_path, 2) as b,
+        holder(tmp_path, 2) as c,
+        holder(tmp_path, 2) as d,
+    ):
+        assert sorted(line(process) for process in (a, b, c, d)) == ["0", "0", "1", "1"]
