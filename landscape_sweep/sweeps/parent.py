@@ -62,6 +62,7 @@ def reported(
         outcome = "interrupted"
         raise
     finally:
+        tracking.close_stale(parent.store, sweep_id)  # whichever process it was of has ended
         try:
             finish.finish(config, sweep_id, parent)
         finally:
