@@ -64,17 +64,28 @@ def execute(job: Job, context: HydraContext, task: TaskFunction) -> JobReturn:
 
 def record_death(job: Job, reason: str) -> JobReturn:
     """Close as failed the run of a job whose process died without a word."""
-    from landscape_sweep import run, tracking
+    from landscape_sweep import run
 
-    config = job.config
-    log.error("%s: %s", run.name(config), reason)
-    store = tracking.connect(config.tracking.uri, config.tracking.experiment_name, config.outputs)
-    if config.sweep.id is not None:
-        number = config.sweep.number
-        tracking.close_stale(store, config.sweep.id, number, outcome="failed", reason=reason)
+    log.error("%s: %s", run.name(job.config), reason)
+    _close(job, "failed", reason)
     result = JobReturn(cfg=_without_hydra(job.composed), status=JobStatus.FAILED)
     result.return_value = RuntimeError(reason)
     return result
+
+
+def close_earlier_attempts(job: Job) -> None:
+    """Close as interrupted what an attempt at this job that was cut off left running."""
+    _close(job, "interrupted", "queued again")
+
+
+def _close(job: Job, outcome: str, reason: str) -> None:
+    from landscape_sweep import tracking
+
+    config = job.config
+    if config.sweep.id is None:
+        return
+    store = tracking.connect(config.tracking.uri, config.tracking.experiment_name, config.outputs)
+    tracking.close_stale(store, config.sweep.id, config.sweep.number, outcome, reason)
 
 
 def _without_hydra(composed: DictConfig) -> DictConfig:

@@ -36,7 +36,6 @@ from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from landscape_sweep.config import ConfigError
 from landscape_sweep.progress import duration
 from landscape_sweep.sweeps.jobs import Job, execute, record_death
 
@@ -96,7 +95,6 @@ def launch(
         jobs_per_gpu: workers that share one GPU.
 
     Raises:
-        ConfigError: a number below 1.
         KeyboardInterrupt: once every worker has ended.
     """
     first = jobs[0].config
@@ -148,13 +146,7 @@ def divide(
         threads: what each run will take; None leaves it to its share.
         jobs: number of workers; None takes as many as the GPUs take, or else the cores.
         jobs_per_gpu: workers that share one GPU.
-
-    Raises:
-        ConfigError: a number below 1.
     """
-    for key, value in {"jobs": jobs, "jobs_per_gpu": jobs_per_gpu}.items():
-        if value is not None and not (isinstance(value, int) and value >= 1):
-            raise ConfigError(f"hydra.launcher.{key}", value, "takes an integer ≥ 1")
     gpus = () if device == "cpu" else visible_gpus()
     cores = len(os.sched_getaffinity(0))
     workers = jobs or len(gpus) * jobs_per_gpu or max(1, cores // (threads or 1))

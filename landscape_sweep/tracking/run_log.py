@@ -209,7 +209,7 @@ def recording(record: RunLog) -> Iterator[None]:
     """
     try:
         yield
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
         try:
             _close(record, error)
         except Exception as second:  # a full disk, a server that is gone: the first error counts
@@ -219,7 +219,8 @@ def recording(record: RunLog) -> Iterator[None]:
 
 def _close(record: RunLog, error: BaseException) -> None:
     """End a run that ``error`` ended, and say in it why."""
-    if isinstance(error, KeyboardInterrupt):
+    # A cluster's job that is queued again leaves its first attempt with SystemExit.
+    if isinstance(error, KeyboardInterrupt | SystemExit):
         record.end("interrupted")
         return
     record.tags({"run.reason": f"{type(error).__name__}: {error}"[:500]})

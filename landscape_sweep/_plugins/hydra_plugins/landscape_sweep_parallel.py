@@ -17,6 +17,12 @@ class ParallelLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        from landscape_sweep.config import ConfigError
+
+        for key in ("jobs", "jobs_per_gpu"):
+            value = getattr(self, key)
+            if not ((isinstance(value, int) and value >= 1) or (key == "jobs" and value is None)):
+                raise ConfigError(f"hydra.launcher.{key}", value, "takes an integer ≥ 1")
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(

@@ -1,0 +1,135 @@
+"""A sweep on a real Slurm of one node, which the test starts, and on submitit's local processes."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sweeps_in_processes import at_work, children, runs, said, start, statuses, table, until
+
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmdPort={port_of_node}
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+SelectType=select/cons_tres
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+ReturnToService=2
+MpiDefault=none
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
+PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+"""Loopback only; a job that is queued again waits for ``cred_expire`` seconds."""
+
+
+LONGER = ("seed=0,1", "epochs=80")
+"""Two runs that are still training when the test has seen them at work."""
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def daemon(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+
+
+def ask(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Slurm of this machine alone, from Debian's packages slurm-wlm and munge."""
+    folder = tmp_path / "slurm"
+    for program in ("munged", "slurmctld", "slurmd", "sbatch"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (Debian: slurm-wlm, munge)")
+    (folder / "state").mkdir(parents=True)
+    (folder / "spool").mkdir()
+    key, conf = folder / "munge.key", folder / "slurm.conf"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    conf.write_text(
+        CONF.format(
+            folder=folder,
+            host=socket.gethostname().partition(".")[0],
+            port=free_port(),
+            port_of_node=free_port(),
+            user=getpass.getuser(),
+            cores=os.cpu_count(),
+        )
+    )
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    munge = [f"--{name}={folder}/munge.{name[:4]}" for name in ("pid-file", "log-file")]
+    munge += [f"--socket={folder}/munge.socket", f"--seed-file={folder}/munge.seed"]
+    try:
+        daemon("munged", "--force", f"--key-file={key}", *munge)
+        daemon("slurmctld", "-f", str(conf))
+        daemon("slurmd", "-f", str(conf))
+        until(lambda: "idle" in ask("sinfo"), seconds=30)
+        yield
+    except (subprocess.SubprocessError, TimeoutError) as error:
+        pytest.skip(f"Slurm does not start here: {error}")
+    finally:
+        for name in ("slurmd.pid", "slurmctld.pid", "munge.pid-"):
+            if (folder / name).exists():
+                os.kill(int((folder / name).read_text()), signal.SIGTERM)
+
+
+def test_a_preempted_job_finishes_from_its_checkpoint(slurm: None, tmp_path: Path) -> None:
+    alone, queued = tmp_path / "alone", tmp_path / "queued"
+    driver = start(
+        *(queued, "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", *LONGER)
+    )
+    until(lambda: at_work(queued))
+    (submitted,) = (line for line in said(queued).splitlines() if line.startswith("submitted: "))
+    first, second = submitted.split()[1:]
+    queue = [ask("squeue")]
+    daemon("scancel", "--signal=USR2", first)  # what Slurm sends before it takes a node away
+    until(lambda: "Restarts=1" in ask("scontrol", "show", "job", first))
+    queue += [ask("squeue"), ask("scontrol", "show", "job", first)]
+    assert start(alone, *LONGER).wait(timeout=300) == 0
+    assert driver.wait(timeout=300) == 0
+    queue += [ask("scontrol", "show", "job", number) for number in (first, second)]
+    (tmp_path / "queue.txt").write_text("\n".join(queue))
+    assert "Restarts=1" in queue[-2]
+    assert "Restarts=0" in queue[-1]
+    pd.testing.assert_frame_equal(table(queued), table(alone))
+    assert statuses(queued) == ["FINISHED", "FINISHED", "KILLED"]
+    (log,) = queued.glob("outputs/sweeps/*/0/landscape_sweep.log")
+    assert "going on at step" in log.read_text()
+
+
+def test_a_local_job_that_dies_costs_itself_only(tmp_path: Path) -> None:
+    driver = start(tmp_path, "hydra/launcher=submitit_local", *LONGER)
+    until(lambda: at_work(tmp_path))
+    jobs = [child for child, line in children(driver.pid).items() if "submitit" in line]
+    (worker,) = children(jobs[0])
+    os.kill(worker, signal.SIGKILL)
+    assert driver.wait(timeout=300) == 1
+    assert sorted(runs(tmp_path)["outcome"]) == ["completed", "failed"]
+    assert "1 of 2 runs failed" in said(tmp_path)
