@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.singleton import Singleton
@@ -44,11 +45,12 @@ def check(cluster: str) -> None:
         raise ConfigError("hydra/launcher", launcher, "finds no Slurm here: there is no sbatch")
 
 
-def executor(cluster: str, parameters: Mapping[str, Any]) -> submitit.AutoExecutor:
+def executor(cluster: str, folder: Path, parameters: Mapping[str, Any]) -> submitit.AutoExecutor:
     """A queue for the jobs of a sweep.
 
     Args:
         cluster: ``slurm`` or ``local``.
+        folder: for scripts, logs and results; all nodes must see it.
         parameters: the keys of ``conf/hydra/launcher/submitit_slurm.yaml``.
 
     Raises:
@@ -57,8 +59,8 @@ def executor(cluster: str, parameters: Mapping[str, Any]) -> submitit.AutoExecut
     import submitit
 
     given = {key: value for key, value in parameters.items() if value is not None}
-    folder, retries = given.pop("submitit_folder"), given.pop("max_num_timeout", 0)
-    queue = submitit.AutoExecutor(folder, cluster, slurm_max_num_timeout=retries)
+    retries = given.pop("max_num_timeout", 0)
+    queue = submitit.AutoExecutor(folder / "%j", cluster, slurm_max_num_timeout=retries)
     for key, value in given.items():
         try:
             queue.update_parameters(**{key if key in SHARED else f"slurm_{key}": value})

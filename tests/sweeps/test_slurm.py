@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sweeps_in_processes import at_work, children, runs, said, start, statuses, table, until
+from sweeps_in_processes import children, runs, said, start, statuses, table, until
 
 CONF = """
 ClusterName=test
@@ -33,6 +33,8 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerParameters=sched_interval=1
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 ReturnToService=2
@@ -100,12 +102,24 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 os.kill(int((folder / name).read_text()), signal.SIGTERM)
 
 
+def finish_epoch(folder: Path, epoch: int) -> Path:
+    """Wait until the first run of a sweep has trained for so long; returns its log."""
+
+    def logs() -> list[Path]:
+        found = folder.glob("outputs/sweeps/*/0/landscape_sweep.log")
+        return [file for file in found if f"epoch {epoch:2d} " in file.read_text()]
+
+    until(logs)
+    (log,) = logs()
+    return log
+
+
 def test_a_preempted_job_finishes_from_its_checkpoint(slurm: None, tmp_path: Path) -> None:
     alone, queued = tmp_path / "alone", tmp_path / "queued"
     driver = start(
         *(queued, "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", *LONGER)
     )
-    until(lambda: at_work(queued))
+    log = finish_epoch(queued, 3)
     (submitted,) = (line for line in said(queued).splitlines() if line.startswith("submitted: "))
     first, second = submitted.split()[1:]
     queue = [ask("squeue")]
@@ -120,13 +134,12 @@ def test_a_preempted_job_finishes_from_its_checkpoint(slurm: None, tmp_path: Pat
     assert "Restarts=0" in queue[-1]
     pd.testing.assert_frame_equal(table(queued), table(alone))
     assert statuses(queued) == ["FINISHED", "FINISHED", "KILLED"]
-    (log,) = queued.glob("outputs/sweeps/*/0/landscape_sweep.log")
     assert "going on at step" in log.read_text()
 
 
 def test_a_local_job_that_dies_costs_itself_only(tmp_path: Path) -> None:
     driver = start(tmp_path, "hydra/launcher=submitit_local", *LONGER)
-    until(lambda: at_work(tmp_path))
+    finish_epoch(tmp_path, 3)
     jobs = [child for child, line in children(driver.pid).items() if "submitit" in line]
     (worker,) = children(jobs[0])
     os.kill(worker, signal.SIGKILL)

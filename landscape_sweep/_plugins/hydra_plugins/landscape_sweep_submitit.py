@@ -1,6 +1,7 @@
 """Makes the submitit launcher known to Hydra, which looks for plugins in this namespace only."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -14,7 +15,9 @@ class SlurmLauncher(Launcher):
 
     cluster = "slurm"
 
-    def __init__(self, **parameters: Any) -> None:
+    def __init__(self, submitit_folder: str | None = None, **parameters: Any) -> None:
+        # Where Hydra's own plugin is installed too, its key is there; when it is read, the sweep
+        # has no folder yet.
         self.parameters = parameters
 
     def setup(
@@ -32,7 +35,8 @@ class SlurmLauncher(Launcher):
         from landscape_sweep.sweeps.jobs import compose
 
         jobs = compose(self.hydra_context, self.config, job_overrides, initial_job_idx)
-        queue = executor(self.cluster, self.parameters)
+        folder = Path(str(self.config.hydra.sweep.dir), "submitit")
+        queue = executor(self.cluster, folder, self.parameters)
         return launch(jobs, self.hydra_context, self.task_function, self.config, queue)
 
 
