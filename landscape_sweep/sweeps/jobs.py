@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from landscape_sweep import config as schema
+from landscape_sweep import names
 from landscape_sweep.config import Config
 
 log = logging.getLogger("landscape_sweep")
@@ -64,9 +65,7 @@ def execute(job: Job, context: HydraContext, task: TaskFunction) -> JobReturn:
 
 def record_death(job: Job, reason: str) -> JobReturn:
     """Close as failed the run of a job whose process died without a word."""
-    from landscape_sweep import run
-
-    log.error("%s: %s", run.name(job.config), reason)
+    log.error("%s: %s", names.name(job.config), reason)
     _close(job, "failed", reason)
     result = JobReturn(cfg=_without_hydra(job.composed), status=JobStatus.FAILED)
     result.return_value = RuntimeError(reason)

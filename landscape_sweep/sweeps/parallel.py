@@ -36,6 +36,7 @@ from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from landscape_sweep import names
 from landscape_sweep.progress import duration
 from landscape_sweep.sweeps.jobs import Job, execute, record_death
 
@@ -201,10 +202,8 @@ def _inherited(threads: int) -> Iterator[None]:
 
 
 def _send(worker: Worker, job: Job) -> None:
-    from landscape_sweep import run
-
     with suppress(OSError):  # it has died; reading from it will say so
-        worker.connection.send((run.name(job.config), job))
+        worker.connection.send((names.name(job.config), job))
 
 
 def _cause(exitcode: int | None) -> str:
