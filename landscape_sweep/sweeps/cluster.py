@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("landscape_sweep")
 
 
-SHARED = ("name", "timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "nodes")
+SHARED = (
+    *("name", "timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "nodes"),
+    *("tasks_per_node", "stderr_to_stdout"),
+)
 """Parameters that submitit knows for every cluster; it wants ``slurm_`` before the others."""
 
 

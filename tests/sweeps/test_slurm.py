@@ -146,3 +146,18 @@ def test_a_local_job_that_dies_costs_itself_only(tmp_path: Path) -> None:
     assert driver.wait(timeout=300) == 1
     assert sorted(runs(tmp_path)["outcome"]) == ["completed", "failed"]
     assert "1 of 2 runs failed" in said(tmp_path)
+
+
+def test_no_slurm_is_said(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    ended = command("-m", "seed=0,1", "hydra/launcher=submitit_slurm")
+    assert ended.status == 2
+    assert "hydra/launcher=submitit_slurm: finds no Slurm here" in ended.err
+
+
+def test_an_unknown_option_is_said() -> None:
+    from landscape_sweep.config import ConfigError
+    from landscape_sweep.sweeps.cluster import executor
+
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.partitoin=gpu: "):
+        executor("local", Path("unused"), {"timeout_min": 5, "partitoin": "gpu"})
