@@ -312,7 +312,9 @@ def heavy_ball_variance(
     return variance
 
 
-def passes(*, k: int, burn_in: int, steps: int, batch_size: int, images: int) -> float:
+def passes(
+    *, k: int, burn_in: int, steps: int, batch_size: int, replacement: bool, images: int
+) -> float:
     """Forward-and-backward passes over all ``images`` that the probes see.
 
     An eigenvalue takes about 8 products of 2, its noise one more of 2.
