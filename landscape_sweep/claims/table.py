@@ -127,6 +127,17 @@ def mean_over(frame: pd.DataFrame, column: str, scale: Scale = "identity") -> Es
     return mean_over_runs(frame[column], frame[CONFIGURATION], seed, scale)
 
 
+def halves(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Configurations in two halves, smaller batches first: to fit a constant, and to test it.
+
+    Not drawn at random: of exchangeable halves of m, the largest of one bounds all but 1/(m + 1)
+    of the other whatever the law, so that a free constant would make any bound pass.
+    """
+    ordered = points.sort_values(["batch_size", "optimizer.lr"])
+    half = len(ordered) // 2
+    return ordered.iloc[:half], ordered.iloc[half:]
+
+
 def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The runs that were stopped at one training loss, and a sentence that says so.
 

@@ -1,5 +1,7 @@
 """Theorem 1, implicit regularisation: E tr(H) ≤ 2(L(θ₀) − L*)/(ηT) + Cσ²/B (eq. 5).
 
+The noise behind it, eqs. 6 and 7, is judged in ``theorem_1_noise``.
+
 Flaws. The right side has the unit loss²/θ², the left loss/θ²: it is the bound of SGD's squared
 gradients (Ghadimi & Lan 2013) with tr(H) in their place, and gradient descent on a quadratic
 breaks it. Cσ²/B falls with B, so the bound allows *sharper* minima to small batches, against
@@ -22,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from landscape_sweep.claims import counterexamples, table
+from landscape_sweep.claims import counterexamples, table, theorem_1_noise
 from landscape_sweep.claims.question import (
     Measured,
     NotMeasurableError,
@@ -35,19 +37,18 @@ from landscape_sweep.statistics import Floats, Proportion, mean, slope, tost
 
 CLAIM = "theorem_1"
 NOISE = "noise_vs_flatness"
-STATIONARY = "stationary_noise"
 RISING = Region(low=0.0)
 FALLING = Region(high=0.0)
 SAME = Region(-0.1, 0.1)
 
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
-    """Slopes at matched loss, the bound itself, equilibrium, and the analytic cases."""
+    """Slopes at matched loss, the bound itself, the noise, and the analytic cases."""
     yield from _slopes(runs)
     yield from _bound(runs)
     yield from _full_batch(runs)
     yield from _prediction(runs)
-    yield from _equilibrium(runs)
+    yield from theorem_1_noise.judge(runs)
     yield from _analytic()
 
 
@@ -200,14 +201,8 @@ def _bound(runs: pd.DataFrame) -> Iterator[Verdict]:
 
 
 def _violations(rows: pd.DataFrame) -> Measured:
-    """Violations among the larger batches, of the smallest C that the smaller ones allow.
-
-    The halves are not drawn at random: of exchangeable halves of m, the largest of one bounds
-    all but 1/(m + 1) of the other whatever the law, so that the free C would make any claim pass.
-    """
-    terms = _terms(rows).sort_values(["batch_size", "optimizer.lr"])
-    half = len(terms) // 2
-    fitted, held = terms.iloc[:half], terms.iloc[half:]
+    """Violations among the larger batches, of the smallest C that the smaller ones allow."""
+    fitted, held = table.halves(_terms(rows))
     C = max(0.0, float(((fitted["trace"] - fitted["descent"]) / fitted["noise"]).max()))
     bound = held["descent"] + C * held["noise"]
     ratio = float((bound / held["trace"]).median())
@@ -311,49 +306,6 @@ def _power(power: Floats, y: Floats, left_out: int) -> float:
     """log tr of one configuration by a power of η/B."""
     rest = np.arange(len(y)) != left_out
     return float(power[left_out] @ np.linalg.lstsq(power[rest], y[rest], rcond=None)[0])
-
-
-# ---------------------------------------------------------------- equilibrium
-
-
-def _equilibrium(runs: pd.DataFrame) -> Iterator[Verdict]:
-    """Stationarity first, then equipartition (eq. 7) and what is seen in its place."""
-    stationary = Question(
-        claim=CLAIM,
-        form="literal",
-        statement="SGD reaches a stationary distribution.",
-        quantity="⟨θ·g⟩ over (η/2)⟨‖g‖²⟩",
-        region=Region(0.95, 1.05),
-        columns=("stationarity/fdr_ratio",),
-        experiment=STATIONARY,
-    )
-    yield from answer(stationary, runs, lambda rows: _mean_of(rows, "stationarity/fdr_ratio"))
-    variance = replace(
-        stationary,
-        statement="The stationary distribution is Gibbs (eq. 7): flat directions vary as 1/λ.",
-        quantity="the slope of log Var(θ_i) on log λ_i",
-        region=Region(-1.1, -0.9),
-        columns=("stationarity/variance_slope",),
-    )
-    yield from answer(variance, runs, lambda rows: _mean_of(rows, "stationarity/variance_slope"))
-    yield from answer(
-        replace(
-            variance,
-            form="corrected",
-            statement="The noise is stronger along sharp directions, where weights vary more.",
-            region=RISING,
-        ),
-        runs,
-        lambda rows: _mean_of(rows, "stationarity/variance_slope"),
-    )
-
-
-def _mean_of(rows: pd.DataFrame, column: str) -> Measured:
-    note = ""
-    if column != "stationarity/fdr_ratio" and "stationarity/fdr_ratio" in rows:
-        ratio = rows["stationarity/fdr_ratio"].mean()
-        note = f"⟨θ·g⟩ over (η/2)⟨‖g‖²⟩ was {number(ratio)} on average; at equilibrium it is 1."
-    return Measured(mean(table.means(rows, (column,))[column]), note)
 
 
 # ---------------------------------------------------------------- analytic
