@@ -154,8 +154,10 @@ def train(
     fit, (test_loss, test_accuracy) = fit_network(config, data, network, record, path)
 
     loss, accuracy = training.evaluate(network, loss_function, data, data.x_train, data.y_train)
+    uncertain = training.loss_standard_error(network, loss_function, data, data.x_test, data.y_test)
     record.metrics(
         {
+            "test/loss_se": uncertain,
             "train/loss": loss,
             "train/accuracy": accuracy,
             "train/initial_loss": initial_loss,
@@ -166,6 +168,7 @@ def train(
             "gap/accuracy": accuracy - test_accuracy,
             "measure/parameters": sum(p.numel() for p in network.parameters()),
             "measure/train_images": len(data.y_train),
+            "measure/test_images": len(data.y_test),
             "measure/norm": norm(network.parameters()),
             "measure/distance": norm(
                 p - start for p, start in zip(network.parameters(), initial, strict=True)

@@ -115,9 +115,11 @@ def _error_violations(rows: pd.DataFrame) -> Measured:
 
 
 def _loss_violations(rows: pd.DataFrame) -> Measured:
-    """As for the error, without a margin: the test losses' own spread is not logged."""
-    note = "The sampling error of the test loss is left out, for it is not logged."
-    return _counted(rows, rows["gap/loss"].abs(), _right_side(rows), "test − train loss", note)
+    """As for the error, with 1.96 standard errors of the mean test loss for a margin."""
+    error = rows.get("test/loss_se", pd.Series(np.nan, index=rows.index))
+    note = "The test loss's sampling error is not known and left out." if error.isna().any() else ""
+    gap = (rows["gap/loss"].abs() - stats.norm.ppf(0.975) * error.fillna(0)).clip(lower=0)
+    return _counted(rows, gap, _right_side(rows), "test − train loss", note)
 
 
 def _counted(

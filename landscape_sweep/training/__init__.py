@@ -7,7 +7,7 @@ from landscape_sweep.training.checkpoint import (
     remove_checkpoints,
     write_checkpoint,
 )
-from landscape_sweep.training.loop import Epoch, Fit, evaluate, train
+from landscape_sweep.training.loop import Epoch, Fit, evaluate, loss_standard_error, train
 from landscape_sweep.training.losses import loss_function
 from landscape_sweep.training.optimizers import learning_rate, optimizer
 from landscape_sweep.training.tensors import DamagedError
@@ -22,6 +22,7 @@ __all__ = [
     "learning_rate",
     "load_weights",
     "loss_function",
+    "loss_standard_error",
     "optimizer",
     "previous",
     "read_checkpoint",

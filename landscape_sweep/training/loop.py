@@ -232,3 +232,24 @@ def evaluate(
         loss += loss_function(outputs.double(), y) * len(y)
         hits += (outputs.argmax(1) == y).sum()
     return (loss / count).item(), hits.item() / count
+
+
+@torch.no_grad()
+def loss_standard_error(
+    model: nn.Module, loss_function: Loss, data: Images, images: Tensor, labels: Tensor
+) -> float:
+    """Standard error of the mean loss, s/√m over the m images, in eval mode; in float64.
+
+    The images are a sample: this is how far their mean loss may lie from the expected one.
+    """
+    model.eval()
+    of_each = torch.func.vmap(loss_function)
+    losses = torch.cat(
+        [
+            of_each(model(data.normalise(x)).double()[:, None], y[:, None])
+            for x, y in zip(
+                images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
+            )
+        ]
+    )
+    return (losses.std() / len(losses) ** 0.5).item()

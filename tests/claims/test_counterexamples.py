@@ -18,6 +18,26 @@ def test_theorem_1() -> None:
     assert cases.gradient_bound_ratio(100, 8) <= 1
 
 
+def test_two_factors_of_a_number_lose_their_imbalance_as_theory_says() -> None:
+    """½(uv − y)²: Q = u² − v² obeys Q' = Q(1 − η²e²) exactly, tr H = √(Q² + 4(uv)²) at a minimum,
+    and with label noise of variance s²/B the imbalance decays at the rate η²s²/B."""
+    rng = np.random.default_rng(0)
+    lr, variance, chains, steps = 0.02, 0.5, 2000, 1000
+    u, v = np.full(chains, 2.0), np.full(chains, 0.5)
+    first = u**2 - v**2
+    for _ in range(steps):
+        before, e = u**2 - v**2, u * v - 1 - rng.normal(scale=variance**0.5, size=chains)
+        u, v = u - lr * e * v, v - lr * e * u
+        np.testing.assert_allclose(u**2 - v**2, before * (1 - (lr * e) ** 2), rtol=1e-9)
+    rate = -np.log((u**2 - v**2) / first).mean() / steps
+    assert rate == pytest.approx(
+        lr**2 * variance, rel=0.1
+    )  # e also has the variance of uv, η small
+    u, v = 1.7, 1 / 1.7
+    hessian = np.array([[v * v, 2 * u * v - 1], [2 * u * v - 1, u * u]])
+    assert np.trace(hessian) == pytest.approx(np.sqrt((u * u - v * v) ** 2 + 4))
+
+
 def test_theorem_2() -> None:
     kl = 0.5 * 1e6 * (0.05**2 - 1 - np.log(0.05**2))
     assert cases.eq_10_penalty(1e6, 0.05, 0, 50_000) == pytest.approx(np.sqrt(kl / 1e5))

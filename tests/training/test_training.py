@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
@@ -19,6 +20,7 @@ from landscape_sweep.training import (
     learning_rate,
     load_weights,
     loss_function,
+    loss_standard_error,
     optimizer,
     save_weights,
     train,
@@ -278,3 +280,17 @@ def test_the_data_order_does_not_depend_on_the_device(digits) -> None:
     here_model, there_model = network(norm="none"), network(norm="none").cuda()
     here, other = fitted(digits, here_model, steps=3), fitted(there, there_model, steps=3)
     assert here.epochs[0].loss == pytest.approx(other.epochs[0].loss, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "mse"])
+def test_the_standard_error_of_a_loss_is_that_of_its_images(digits, name: str) -> None:
+    model, loss = network(), loss_function(name)
+    images, labels = digits.x_test, digits.y_test
+    found = loss_standard_error(model, loss, digits, images, labels)
+    with torch.no_grad():
+        outputs = model.eval()(digits.normalise(images)).double()
+        each = torch.stack(
+            [loss(f[None], y[None]) for f, y in zip(outputs, labels, strict=True)]
+        ).numpy()
+    assert found == pytest.approx(stats.sem(each), rel=1e-6)
+    assert evaluate(model, loss, digits, images, labels)[0] == pytest.approx(each.mean(), rel=1e-6)
