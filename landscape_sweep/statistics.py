@@ -270,6 +270,22 @@ def slope(y: Floats, regressors: Floats, combination: ArrayLike) -> Estimate:
     return Estimate(float(c @ b), spread, free)
 
 
+def left_out_errors(features: Floats, y: Floats, ridge: float = 0.0) -> Floats:
+    """Errors at each row of a linear fit to all others (leave-one-out, in closed form).
+
+    Args:
+        features: (rows, k), without the constant, which is added; each is brought to deviation 1,
+            and those that do not vary are left out.
+        y: (rows,)
+        ridge: penalty on the squared slopes; 0 is least squares.
+    """
+    deviation = features.std(0)
+    X = (features - features.mean(0))[:, deviation > 0] / deviation[deviation > 0]
+    hat = X @ np.linalg.pinv(X.T @ X + ridge * np.eye(X.shape[1])) @ X.T + 1 / len(y)
+    errors: Floats = (y - hat @ y) / (1 - np.diag(hat))
+    return errors
+
+
 # ---------------------------------------------------------------- association
 
 

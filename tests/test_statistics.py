@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.linear_model import Ridge
 
 from landscape_sweep.statistics import (
     Estimate,
@@ -23,6 +24,7 @@ from landscape_sweep.statistics import (
     holm,
     jackknife,
     kendall,
+    left_out_errors,
     mean,
     mean_over_runs,
     over_pairs,
@@ -258,6 +260,21 @@ def test_a_slope_that_one_configuration_carries_or_that_is_collinear_is_undefine
     x = np.arange(8.0)
     assert np.isnan(slope(x**2, np.column_stack([x, 2 * x]), [1, 0]).value)
     assert np.isnan(slope(x**2, np.column_stack([x, x == 7]), [0, 1]).value)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1.0])
+def test_left_out_errors_are_those_of_fits_without_the_row(ridge: float) -> None:
+    rng = np.random.default_rng(12)
+    features, y = rng.normal(size=(15, 3)), rng.normal(size=15)
+    features[:, 1] *= 100
+    X = (features - features.mean(0)) / features.std(0)
+    expected = []
+    for i in range(15):
+        rest = np.arange(15) != i
+        fit = Ridge(alpha=ridge).fit(X[rest], y[rest])
+        expected.append(y[i] - fit.predict(X[[i]])[0])
+    constant = np.column_stack([features, np.ones(15)])
+    assert left_out_errors(constant, y, ridge) == pytest.approx(expected)
 
 
 def brute_concordance(

@@ -29,7 +29,7 @@ from landscape_sweep.claims.question import (
     computed,
 )
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Floats, Proportion, mean, slope
+from landscape_sweep.statistics import Proportion, left_out_errors, mean, slope
 
 RESOLVED = 1e8
 """κ⁺ above this is not seen: eigenvalues below 1e-8 of the largest are not counted (the probe
@@ -159,16 +159,9 @@ def _exponential(rows: pd.DataFrame) -> Measured:
     depth, kappa = points[LAYERS].to_numpy(), points[KAPPA].to_numpy()
     if np.var(kappa) == 0:
         raise NotMeasurableError("κ⁺ does not vary")
-    gain = left_out_errors(np.log(depth), kappa) ** 2 - left_out_errors(depth, kappa) ** 2
+    power, exponential = (left_out_errors(x[:, None], kappa) for x in (np.log(depth), depth))
+    gain = power**2 - exponential**2
     return Measured(mean(gain / np.var(kappa)))
-
-
-def left_out_errors(x: Floats, y: Floats) -> Floats:
-    """Errors of a straight line at each point, fitted to all others."""
-    X = np.column_stack([np.ones(len(x)), x])
-    hat = X @ np.linalg.pinv(X)
-    errors: Floats = (y - hat @ y) / (1 - np.diag(hat))
-    return errors
 
 
 def _analytic() -> Iterator[Verdict]:

@@ -5,7 +5,9 @@ conjecture 1.2. Question 3 (geometric predictors) asks every geometric measure f
 granulated Kendall coefficient of Jiang et al. (2020): does it rank the gap when one
 hyper-parameter moves at a time? The worst axis is told beside it, because a measure that fails in
 one environment is no predictor (Dziugaite et al. 2020). Question 4 (prediction from early
-training) is conjecture 1.3.
+training) cites conjecture 1.3 for how fast training goes; for how it ends, geometry after the
+first epoch has to add to what learning rate, batch size and the accuracy of that epoch tell
+anyway: ΔR² of the final accuracy, each configuration predicted from all others.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ import pandas as pd
 from landscape_sweep.claims import table
 from landscape_sweep.claims.association import scatter
 from landscape_sweep.claims.question import Measured, NotMeasurableError, Question, answer
-from landscape_sweep.claims.verdict import Region, Verdict, number
-from landscape_sweep.statistics import granulated_kendall
+from landscape_sweep.claims.verdict import Evidence, Region, Verdict, number
+from landscape_sweep.statistics import Floats, granulated_kendall, left_out_errors, mean
 
 GEOMETRY = ("hessian/", "sharpness/", "noise/", "measure/", "surface/")
 GAP = "gap/loss"
+EARLY = ("early/lambda_max", "early/trace", "early/noise_scale", "early/sharpness", "early/loss")
+KNOWN_ANYWAY = ("optimizer.lr", "batch_size", "early/test_accuracy")
+RIDGE = 1.0
+"""Penalty of both fits: eight slopes from a dozen configurations need one."""
 CITED = {
     "research_question_1": "theorem_1",
     "research_question_2": "conjecture_1.2",
@@ -32,7 +38,55 @@ CITED = {
 
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
-    """Question 3: Ψ of every geometric measure that varies."""
+    """Question 3: Ψ of every geometric measure that varies. Question 4: ΔR² of early geometry."""
+    yield from _ranking(runs)
+    yield from answer(
+        Question(
+            claim="research_question_4",
+            form="corrected",
+            statement="Geometry after the first epoch tells the final accuracy better than learning "
+            "rate, batch size and that epoch's accuracy alone do.",
+            quantity="the gain in R² of the final test accuracy, each configuration predicted "
+            "from the others,",
+            region=Region(low=0.0),
+            columns=(*EARLY, *KNOWN_ANYWAY, "test/accuracy"),
+            experiment="geometry_predicts",
+        ),
+        *(runs, _gain),
+    )
+
+
+def _gain(rows: pd.DataFrame) -> Measured:
+    """ΔR² by leave-one-configuration-out ridge regression; Student's t over configurations."""
+    points = table.means(rows, (*EARLY, *KNOWN_ANYWAY, "test/accuracy"))
+    accuracy = points["test/accuracy"].to_numpy()
+    if np.var(accuracy) < 1e-12:
+        raise NotMeasurableError("the final accuracy does not vary")
+    known, geometry = (_logs(points[list(c)]) for c in (KNOWN_ANYWAY, EARLY))
+    without = left_out_errors(known, accuracy, RIDGE)
+    with_geometry = left_out_errors(np.column_stack([known, geometry]), accuracy, RIDGE)
+    r2 = 1 - np.mean(with_geometry**2) / np.var(accuracy)
+    return Measured(
+        mean((without**2 - with_geometry**2) / np.var(accuracy)),
+        f"R² with geometry is {number(float(r2))}. A gain below 0 says that from so many "
+        "configurations the added slopes cost more than they tell.",
+        Evidence(
+            x=accuracy - without,
+            y=accuracy - with_geometry,
+            group=points[table.ARCHITECTURE].to_numpy(str),
+            x_label="final accuracy, predicted without geometry",
+            y_label="… and with it",
+        ),
+    )
+
+
+def _logs(columns: pd.DataFrame) -> Floats:
+    """Columns as features: logarithms where all values are positive."""
+    return np.column_stack([np.log(v) if (v > 0).all() else v for v in columns.to_numpy(float).T])
+
+
+def _ranking(runs: pd.DataFrame) -> Iterator[Verdict]:
+    """Ψ of every geometric measure that varies."""
     done = table.completed(runs)
     measures = [c for c in runs.columns if c.startswith(GEOMETRY) and done[c].nunique() > 1]
     for measure in measures or ["sharpness/sam"]:

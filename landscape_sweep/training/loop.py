@@ -252,4 +252,4 @@ def loss_standard_error(
             )
         ]
     )
-    return (losses.std() / len(losses) ** 0.5).item()
+    return float(losses.std()) / len(losses) ** 0.5

@@ -23,6 +23,8 @@ from landscape_sweep.claims import evaluate
 from landscape_sweep.claims.association import correlated
 from landscape_sweep.claims.contrast import cnn_and_resnet, contrasted
 from landscape_sweep.claims.question import Question, p_of_decision
+from landscape_sweep.claims.research_questions import EARLY, _gain
+from landscape_sweep.claims.table import ARCHITECTURE, CONFIGURATION
 from landscape_sweep.claims.verdict import Region, Verdict, decide
 from landscape_sweep.statistics import (
     Estimate,
@@ -411,6 +413,42 @@ def test_paired_networks_with_cells_that_diverge_or_fail(
         assert decisions["REFUTED"] == 0
     if expected == "capped":
         assert capped > 0.95 * sweeps
+
+
+@pytest.mark.parametrize("effect", [0.0, 1.0])
+def test_early_geometry_that_says_nothing_new_is_not_said_to_predict(effect: float) -> None:
+    """24 configurations; the final accuracy follows η, the first epoch's and, or not, early λ_max.
+
+    Without an effect λ_max still follows η, so that alone it would correlate with the end.
+    """
+    rng = np.random.default_rng(13)
+    decisions: Counter[str] = Counter()
+    for _ in range(SWEEPS):
+        lr, size, first = rng.normal(size=(3, 24))
+        own = rng.normal(size=24)
+        runs = pd.DataFrame(
+            {
+                "optimizer.lr": np.exp(lr),
+                "batch_size": np.exp(size),
+                "early/test_accuracy": first,
+                "early/lambda_max": np.exp(-lr + own),
+                **{name: np.exp(-lr + rng.normal(size=24)) for name in EARLY[1:]},
+                "test/accuracy": lr + first + effect * own + 0.5 * rng.normal(size=24),
+                CONFIGURATION: range(24),
+                ARCHITECTURE: "cnn",
+            }
+        )
+        decisions[decide(_gain(runs).estimate.interval(), Region(low=0.0))] += 1
+    say(
+        f"ΔR² of early geometry, effect {effect}",
+        supported=decisions["SUPPORTED"] / SWEEPS,
+        refuted=decisions["REFUTED"] / SWEEPS,
+    )
+    if effect:
+        assert decisions["SUPPORTED"] / SWEEPS > 0.8
+        assert decisions["REFUTED"] == 0
+    else:
+        assert decisions["SUPPORTED"] / SWEEPS <= 0.05
 
 
 # ---------------------------------------------------------------- families of tests
