@@ -91,14 +91,14 @@ def computed(
 ) -> Verdict:
     """The verdict of an analytic case: a number that was computed, held against the region."""
     verdict = decide((value, value), question.region)
-    where = "which is" if verdict == "SUPPORTED" else "which is not"
+    where = "and it is" if verdict == "SUPPORTED" else "and it is not"
     return replace(
         _open(question),
         verdict=verdict,
         estimate=value,
         interval=(value, value),
-        reason=f"{note} {_capital(question.quantity)} is {number(value)}, {where} "
-        f"{question.region.words()} as the claim has it.",
+        reason=f"{note} {_capital(question.quantity).rstrip(',')} is {number(value)}. If the claim "
+        f"were true it would be {question.region.words()}, {where}.",
         evidence=evidence,
         p=0.0,
     )
@@ -133,7 +133,10 @@ def lacks(runs: pd.DataFrame, lacking: list[str], kind: str = "") -> str:
     done, runs_of_kind = len(table.completed(runs)), f"{kind} run".strip()
     if not done:
         return f"No {runs_of_kind} has completed."
-    return f"None of the {done} completed {runs_of_kind}s measured {' and '.join(lacking)}."
+    return (
+        f"None of the {done} completed {runs_of_kind}s measured {' and '.join(lacking)}: the probe "
+        "for it was off."
+    )
 
 
 def _judged(
@@ -187,15 +190,16 @@ def p_of_decision(estimate: Estimated, region: tuple[float, float]) -> float:
 def _reason(question: Question, found: Measured, counted: Verdict, alone: str, short: str) -> str:
     """The verdict's reason, for a reader who has not read the code."""
     low, high = found.estimate.interval()
-    where = {
-        "SUPPORTED": "all of which is",
-        "REFUTED": "none of which is",
-        "INCONCLUSIVE": "only part of which is",
+    inside = {
+        "SUPPORTED": "all of the interval is",
+        "REFUTED": "no part of the interval is",
+        "INCONCLUSIVE": "part of the interval is and part is not",
     }[alone]
+    quantity = _capital(question.quantity).rstrip(",")
     text = (
-        f"{_capital(question.quantity)} is {number(found.estimate.value)} (95% interval "
-        f"{number(low)} to {number(high)}, {where} {question.region.words()} as the claim has "
-        f"it), over {counted.configs} configurations of {counted.seeds} seeds."
+        f"{quantity} is {number(found.estimate.value)} (95% interval {number(low)} to "
+        f"{number(high)}), over {counted.configs} configurations of {counted.seeds} seeds each. "
+        f"If the claim were true it would be {question.region.words()}: {inside}."
     )
     if short:
         text += f" No verdict is given: {short}."

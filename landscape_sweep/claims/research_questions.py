@@ -44,8 +44,8 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         Question(
             claim="research_question_4",
             form="corrected",
-            statement="Geometry after the first epoch tells the final accuracy better than learning "
-            "rate, batch size and that epoch's accuracy alone do.",
+            statement="Geometry after the first epoch tells the final accuracy better than "
+            "learning rate, batch size and that epoch's accuracy alone do.",
             quantity="the gain in R² of the final test accuracy, each configuration predicted "
             "from the others,",
             region=Region(low=0.0),

@@ -73,10 +73,12 @@ def claimed(verdict: Verdict) -> str:
 
 def one_line(verdict: Verdict) -> str:
     """A verdict for the console and for MLflow's notes."""
-    of = " ".join(filter(None, (verdict.claim, verdict.form, verdict.architecture)))
-    if measured(verdict):
-        return f"{of}: {verdict.verdict}: {found(verdict)} against {claimed(verdict)}"
-    return f"{of}: {verdict.verdict}: {verdict.reason}"
+    of = ", ".join(filter(None, (verdict.form, verdict.architecture)))
+    line = f"{SIGNS[verdict.verdict]} {verdict.verdict} {verdict.claim} ({of}): {verdict.statement}"
+    if not measured(verdict):
+        return f"{line} {verdict.reason}"
+    quantity = verdict.quantity.rstrip(",")
+    return f"{line} Found: {quantity} is {found(verdict)}; it takes {claimed(verdict)}."
 
 
 @dataclass(frozen=True)
