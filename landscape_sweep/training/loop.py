@@ -252,4 +252,4 @@ def loss_standard_error(
             )
         ]
     )
-    return float(losses.std()) / len(losses) ** 0.5
+    return float(losses.std()) / math.sqrt(len(losses))
