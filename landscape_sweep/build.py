@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from landscape_sweep import config as schema
 from landscape_sweep import data as datasets
-from landscape_sweep import models
+from landscape_sweep import models, training
 from landscape_sweep.config import Config, ConfigError
 from landscape_sweep.data import Dataset
 
@@ -84,13 +84,16 @@ def _dataset(
 
 
 def check_size(config: Config, images: int) -> None:
-    """A batch and the probes' images must fit into the training set."""
+    """A batch and the probes' images must fit into the training set, a fork into the training."""
     watched = config.probe.dynamics is not None or config.probe.early is not None
     probed = watched or any(True for _ in schema.probes_at_one_model(config))
     sizes = {"batch_size": config.batch_size, "probe.samples": config.probe.samples * probed}
     for key, value in sizes.items():
         if value > images:
             raise ConfigError(key, value, f"takes at most {images} (training images)")
+    steps = total_steps(config, images)
+    if config.fork_step is not None and config.fork_step > steps:
+        raise ConfigError("fork_step", config.fork_step, f"takes at most {steps} (training steps)")
 
 
 def mistake(error: ValueError) -> ConfigError:
@@ -152,6 +155,21 @@ def network(config: Config, data: Dataset) -> nn.Module:
         torch.manual_seed(derived_seed(shared_seed(config), "init"))
         built = model(config, data.shape, data.classes)
     return built.to(data.x_train.device)
+
+
+def optimizer(config: Config, network: nn.Module) -> torch.optim.Optimizer:
+    """The update rule for all parameters of a network."""
+    keys = dataclasses.asdict(config.optimizer)
+    del keys["schedule"]  # the loop's
+    own = {k: v for k, v in keys.items() if v is not None}
+    return training.optimizer(network.parameters(), **own)
+
+
+def total_steps(config: Config, images: int) -> int:
+    """``stop.steps`` where it is given, else ``epochs`` times the whole batches of an epoch."""
+    if config.stop.steps is not None:
+        return config.stop.steps
+    return config.epochs * (images // config.batch_size)
 
 
 def probe_batches(config: Config, data: Dataset) -> Batches:

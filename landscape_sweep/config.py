@@ -301,6 +301,7 @@ class Config:
     threads: int | None = _key("CPU threads; null chooses by the network's size", low=1)
     resume: bool = _key("skip what an earlier call of the same sweep has finished")
     outputs: str = _key("folder where runs write")
+    dry_run: bool = _key("say what would run and for how long, and stop", default=False)
     rerun: str | None = _key("run whose stored configuration is the base of this one", default=None)
 
 
@@ -542,7 +543,7 @@ def from_json(text: str) -> Config:
 
 
 _NOT_IDENTITY = (
-    *("device", "threads", "resume", "outputs", "tracking.", "sweep.", "rerun"),
+    *("device", "threads", "resume", "outputs", "tracking.", "sweep.", "rerun", "dry_run"),
     *("data.root", "data.fallback", "probe.name", "stop.checkpoint_every"),
 )
 """Keys that say where a run computes and writes, or are a name for what other keys say."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import math
 import time
@@ -31,13 +30,6 @@ MILESTONE = 0.5
 """``train/steps_to_loss`` counts the steps to this clean training loss (conjecture 1.3)."""
 
 
-def total_steps(config: Config, data: Dataset) -> int:
-    """``stop.steps`` where it is given, else ``epochs`` times the whole batches of an epoch."""
-    if config.stop.steps is not None:
-        return config.stop.steps
-    return config.epochs * (len(data.y_train) // config.batch_size)
-
-
 def fit_network(
     config: Config,
     data: Dataset,
@@ -49,8 +41,6 @@ def fit_network(
 
     The weights before training and after each epoch, (p,) on the CPU, are added to ``path``.
     """
-    keys = {k: v for k, v in dataclasses.asdict(config.optimizer).items() if v is not None}
-    schedule = keys.pop("schedule")
     fork = None
     if config.fork_step is not None:
         fork = (config.fork_step, build.derived_seed(config.seed, "order"))
@@ -61,11 +51,11 @@ def fit_network(
         fit = training.train(
             network,
             data,
-            training.optimizer(network.parameters(), **keys),
+            build.optimizer(config, network),
             training.loss_function(config.loss),
             batch_size=config.batch_size,
-            steps=total_steps(config, data),
-            schedule=schedule,
+            steps=build.total_steps(config, len(data.y_train)),
+            schedule=config.optimizer.schedule,
             lr=config.optimizer.lr,
             seed=build.derived_seed(build.shared_seed(config), "order"),
             fork=fork,
@@ -96,7 +86,7 @@ class Watched:
     ) -> None:
         self._config, self._data, self._network = config, data, network
         self._record, self._path, self._progress = record, path, progress
-        self._steps, self._began = total_steps(config, data), time.monotonic()
+        self._steps, self._began = build.total_steps(config, len(data.y_train)), time.monotonic()
         self._transform = datasets.augment(config.data.augment)
         self._randomness = torch.Generator(data.x_train.device)  # of the augmentation
         self._randomness.manual_seed(build.derived_seed(build.shared_seed(config), "augment"))

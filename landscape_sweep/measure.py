@@ -40,33 +40,22 @@ def probe(
 ) -> None:
     """Run every probe that is switched on, in eval mode, and log what it finds.
 
-    A probe gets of what is ``offered`` that which its signature names.
+    A probe gets of what is offered that which its signature names.
     """
     network.eval()
+    probes = dict(schema.probes_at_one_model(config))
+    if not probes:
+        return
     loss_function = training.loss_function(config.loss)
     batches = build.probe_batches(config, data)
-    offered: dict[str, Callable[[], object]] = {
-        "test_batches": lambda: build.test_batches(config, data),
-        "train_batches": lambda: build.LazyBatches(data, data.x_train, data.y_train),
-        "initial": lambda: build.network(config, data).eval(),
-        "trajectory": lambda: path,
-        "images": lambda: config.probe.samples,
-        "classes": lambda: data.classes,
-        "draw": lambda: lambda chosen: (data.normalise(data.x_train[chosen]), data.y_train[chosen]),
-        "train_images": lambda: len(data.y_train),
-        "batch_size": lambda: config.batch_size,
-        "lr": lambda: config.optimizer.lr,
-        "momentum": lambda: config.optimizer.momentum or 0.0,
-        "weight_decay": lambda: config.optimizer.weight_decay,
-    }
+    offered = _offered(config, data, path)
+    expected = seconds_of_probes(config, data, network)
     found: dict[str, float] = {}
-    seconds = _seconds_of_a_pass(network, loss_function, batches)
-    for name, keys in schema.probes_at_one_model(config):
+    for name, keys in probes.items():
         module = importlib.import_module(f"landscape_sweep.probes.{name}")
         function = getattr(module, name)
-        expected = seconds * module.passes(**keys, **_asked(module.passes, offered))
-        if expected > SAID_SECONDS:
-            log.info("  %s: about %s at most", name, duration(expected))
+        if expected[name] > SAID_SECONDS:
+            log.info("  %s: about %s at most", name, duration(expected[name]))
         began = time.monotonic()
         with Progress(name) as progress:
             measured: Measurement = function(
@@ -87,6 +76,41 @@ def probe(
         rho = config.probe.sharpness.rho
         record.metrics({"sharpness/second_order": 0.5 * rho**2 * found["hessian/lambda_max"]})
     record.flush()
+
+
+def seconds_of_probes(config: Config, data: Dataset, network: nn.Module) -> dict[str, float]:
+    """What each probe at the final weights takes at most, from the time of a measured pass."""
+    probes = dict(schema.probes_at_one_model(config))
+    if not probes:
+        return {}
+    offered = _offered(config, data)
+    loss_function = training.loss_function(config.loss)
+    seconds = _seconds_of_a_pass(network, loss_function, build.probe_batches(config, data))
+    found = {}
+    for name, keys in probes.items():
+        passes = importlib.import_module(f"landscape_sweep.probes.{name}").passes
+        found[name] = seconds * passes(**keys, **_asked(passes, offered))
+    return found
+
+
+def _offered(
+    config: Config, data: Dataset, path: list[Tensor] | None = None
+) -> dict[str, Callable[[], object]]:
+    """What a probe may ask for beside a network, its loss and the images, by name."""
+    return {
+        "test_batches": lambda: build.test_batches(config, data),
+        "train_batches": lambda: build.LazyBatches(data, data.x_train, data.y_train),
+        "initial": lambda: build.network(config, data).eval(),
+        "trajectory": lambda: path,
+        "images": lambda: config.probe.samples,
+        "classes": lambda: data.classes,
+        "draw": lambda: lambda chosen: (data.normalise(data.x_train[chosen]), data.y_train[chosen]),
+        "train_images": lambda: len(data.y_train),
+        "batch_size": lambda: config.batch_size,
+        "lr": lambda: config.optimizer.lr,
+        "momentum": lambda: config.optimizer.momentum or 0.0,
+        "weight_decay": lambda: config.optimizer.weight_decay,
+    }
 
 
 def _asked(

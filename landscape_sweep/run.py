@@ -20,6 +20,7 @@ from landscape_sweep import config as schema
 from landscape_sweep.check import check
 from landscape_sweep.config import Config
 from landscape_sweep.data import Dataset
+from landscape_sweep.estimate import Estimates
 from landscape_sweep.fit import checkpoint_file, fit_network
 from landscape_sweep.measure import probe
 from landscape_sweep.progress import duration
@@ -27,14 +28,17 @@ from landscape_sweep.progress import duration
 log = logging.getLogger("landscape_sweep")
 
 
-def main(composed: DictConfig) -> str:
-    """Run what Hydra composed and log it; returns the MLflow run id.
+def main(composed: DictConfig) -> str | None:
+    """Run what Hydra composed and log it; returns the MLflow run id, or none from a dry run.
 
     Raises:
         ConfigError: a user's mistake, before any image is read.
     """
     asked = schema.load(composed)
     check(asked)
+    if asked.dry_run:
+        look(asked)
+        return None
     store = tracking.connect(asked.tracking.uri, asked.tracking.experiment_name, asked.outputs)
     data = build.dataset(asked)
     training_name = schema.train_hash(asked, data.name)
@@ -64,6 +68,18 @@ def main(composed: DictConfig) -> str:
         log.error("  failed: %s: %s", type(error).__name__, error)
         raise
     return record.run_id
+
+
+def look(asked: Config) -> None:
+    """Say how long the run would take; nothing is run, made or logged."""
+    store = tracking.find_store(asked.tracking.uri, asked.tracking.experiment_name)
+    data = build.dataset(asked)
+    config, trained = asked, None
+    if store is not None:
+        config, trained = at_stored_weights(store, asked, schema.train_hash(asked, data.name))
+    seconds = duration(Estimates().seconds(config, data, trained))
+    weights = f" with the weights of run {trained}" if trained else ""
+    log.info("%s%s: about %s at most; nothing was run", names.name(config), weights, seconds)
 
 
 def run(config: Config, data: Dataset, record: tracking.RunLog, trained: str | None = None) -> str:

@@ -27,6 +27,7 @@ from landscape_sweep.config import ConfigError
 from landscape_sweep.names import label
 from landscape_sweep.sweeps.cells import Cell, composed, parsed, varied
 from landscape_sweep.sweeps.lock import driving
+from landscape_sweep.sweeps.look import look
 from landscape_sweep.sweeps.parent import link, open_parent, reported
 
 log = logging.getLogger("landscape_sweep")
@@ -57,6 +58,9 @@ def sweep(
     cells = _cells(overrides, hydra_config, loader)
     first = cells[0].config
     sweep_id = schema.digest(" ".join(sorted({cell.identity for cell in cells})))
+    if first.dry_run:
+        look(sweep_id, cells, " ".join(varied(overrides)))
+        return
     store = tracking.connect(first.tracking.uri, first.tracking.experiment_name, first.outputs)
     with driving(finish.folder(first.outputs, sweep_id), sweep_id):
         for stale in tracking.close_stale(store, sweep_id):

@@ -39,7 +39,7 @@ from landscape_sweep.tracking.run_log import (
     recording,
     reopen_run,
 )
-from landscape_sweep.tracking.store import Store, connect, read_file, read_text
+from landscape_sweep.tracking.store import Store, connect, find_store, read_file, read_text
 from landscape_sweep.tracking.tables import Sweep, load_runs, load_sweep, read_table, sweeps_tables
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "expect",
     "find_finished",
     "find_parent",
+    "find_store",
     "find_trained",
     "journal_from_json",
     "load_runs",

@@ -48,6 +48,23 @@ def connect(uri: str, experiment_name: str, outputs: str) -> Store:
         raise _unusable(uri, error) from error
 
 
+def find_store(uri: str, experiment_name: str) -> Store | None:
+    """The store as ``connect`` gives it, where all of it is there already: nothing is made.
+
+    Raises:
+        ConfigError: the store can't be reached, naming ``tracking.uri``.
+    """
+    parts = urlparse(uri)
+    if parts.scheme == "sqlite" and not Path(parts.path[1:]).exists():
+        return None
+    client = client_of(uri)
+    try:
+        found = client.get_experiment_by_name(experiment_name)
+    except Exception as error:
+        raise _unusable(uri, error) from error
+    return None if found is None else Store(client, uri, str(found.experiment_id))
+
+
 def _experiment(client: PatientClient, name: str, artifacts: str | None) -> str:
     """The id of an experiment, which is made where it is missing."""
     found = client.get_experiment_by_name(name)
