@@ -97,7 +97,8 @@ class ModelOperator(ABC):
 
     def _matvec(self, vector: Tensor) -> Tensor:
         parts = self.objective.vector.split(vector)
-        total = [torch.zeros_like(part) for part in parts]
+        result = torch.zeros_like(vector)
+        totals = self.objective.vector.split(result)  # views
         kept_bytes = 0
         for number, chunk in enumerate(self.objective.chunks(self.chunk)):
             product = self._kept.get(number)
@@ -106,9 +107,10 @@ class ModelOperator(ABC):
                 product = self._chunk_product(chunk)
                 if kept_bytes <= self.memory_budget:
                     self._kept[number] = product
-            for sum_, part in zip(total, product(parts), strict=True):
-                sum_ += part
-        return self.objective.vector.flatten(total)
+            for total, part in zip(totals, product(parts), strict=True):
+                total += part
+            del product, part  # or two chunks would be held while the next one is built
+        return result
 
     def _gradient_at(self, values: tuple[Tensor, ...]) -> Tensor:
         return self.objective.value_and_gradient(values, self.chunk)[1]
