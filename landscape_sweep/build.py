@@ -18,6 +18,7 @@ from landscape_sweep import data as datasets
 from landscape_sweep import models, training
 from landscape_sweep.config import Config, ConfigError
 from landscape_sweep.data import Dataset
+from landscape_sweep.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from landscape_sweep.probes import Batches
@@ -107,7 +108,8 @@ def mistake(error: ValueError) -> ConfigError:
 
 
 def prepare_torch(config: Config, data: Dataset) -> None:
-    """Threads and determinism, for the whole process."""
+    """Threads, memory and determinism, for the whole process."""
+    keep_freed_memory()
     torch.set_num_threads(config.threads or default_threads(config, data))
     torch.use_deterministic_algorithms(config.deterministic)
     # Filling fresh memory guards against reading what was never written; it costs time.
