@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -48,21 +49,30 @@ class Journal:
 
     def as_json(self) -> str:
         """Text from which ``journal_from_json`` makes it again, to the last bit."""
-        return json.dumps(asdict(self))
+        told = asdict(self)
+        return json.dumps({**told, "sha256": _digest(told)})
 
 
 def journal_from_json(text: str) -> Journal:
     """The journal that ``Journal.as_json`` wrote.
 
     Raises:
-        ValueError: a text that is damaged or something else.
+        ValueError: a text that is cut short or changed, or something else.
     """
     try:
         found = json.loads(text)
+        checksum = found.pop("sha256")
         metrics = [(str(name), float(value), int(step)) for name, value, step in found["metrics"]]
-        return Journal(str(found["run_id"]), metrics, [str(path) for path in found["files"]])
-    except (KeyError, TypeError) as error:
+        journal = Journal(str(found["run_id"]), metrics, [str(path) for path in found["files"]])
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a journal: {error}") from error
+    if checksum != _digest(found):
+        raise ValueError("its checksum is wrong")
+    return journal
+
+
+def _digest(journal: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(journal, sort_keys=True).encode()).hexdigest()
 
 
 class RunLog:
