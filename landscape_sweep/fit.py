@@ -185,16 +185,25 @@ def steps_between_checkpoints(config: Config, data: Dataset) -> int | None:
     return max(1, round(epochs * (len(data.y_train) // config.batch_size)))
 
 
+def remove_checkpoints(config: Config, identity: str) -> None:
+    """Remove those of a configuration that has its result: whole ones, and begun ones of the dead.
+
+    ``identity`` is its ``config.hash``.
+    """
+    for file in Path(config.outputs, "checkpoints").glob(f"{identity}.*"):
+        file.unlink(missing_ok=True)
+
+
 def find_checkpoint(file: Path, record: tracking.RunLog) -> training.Checkpoint | None:
     """The newest whole checkpoint, with all that was logged up to it logged again."""
     for candidate in (file, training.previous(file)):
+        if not candidate.exists():
+            continue
         try:
             found = training.read_checkpoint(candidate)
             journal = tracking.journal_from_json(found.state["journal"])
             record.replay(journal)
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
+        except (FileNotFoundError, KeyError, ValueError) as error:
             log.warning("  checkpoint %s is damaged: %s; going on without it", candidate, error)
             continue
         record.tags({"continues": journal.run_id})

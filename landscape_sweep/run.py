@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from landscape_sweep import build, names, tracking, training
@@ -21,7 +20,7 @@ from landscape_sweep.check import check
 from landscape_sweep.config import Config
 from landscape_sweep.data import Dataset
 from landscape_sweep.estimate import Estimates
-from landscape_sweep.fit import checkpoint_file, fit_network
+from landscape_sweep.fit import fit_network, remove_checkpoints
 from landscape_sweep.measure import probe
 from landscape_sweep.progress import duration
 
@@ -39,10 +38,13 @@ def main(composed: DictConfig) -> str | None:
     if asked.dry_run:
         look(asked)
         return None
+    if asked.sweep.id is not None:
+        tracking.expect(asked.tracking.uri)  # the sweep's driver has had its answers
     store = tracking.connect(asked.tracking.uri, asked.tracking.experiment_name, asked.outputs)
     data = build.dataset(asked)
     training_name = schema.train_hash(asked, data.name)
     config, trained = at_stored_weights(store, asked, training_name)
+    identity = schema.config_hash(config, data.name)
     left_out = [p for p in schema.in_training(asked) if p not in schema.in_training(config)]
     overrides = [*HydraConfig.get().overrides.task, *(f"probe.{p}=null" for p in left_out)]
     record = tracking.open_run(
@@ -50,7 +52,7 @@ def main(composed: DictConfig) -> str | None:
         name=names.name(config),
         tags={
             "label": names.label(config),
-            "config.hash": schema.config_hash(config, data.name),
+            "config.hash": identity,
             "train.hash": training_name,
             "train.probes": json.dumps(schema.probes_of_training(config)),
             "command": names.command([*overrides, "resume=false"], config),
@@ -63,10 +65,10 @@ def main(composed: DictConfig) -> str | None:
     try:
         with tracking.recording(record):
             record.end(run(config, data, record, trained))
-            training.remove_checkpoints(checkpoint_file(config, data))
     except Exception as error:
-        log.error("  failed: %s: %s", type(error).__name__, error)
+        log.error("  failed: %s", tracking.trouble(error) or f"{type(error).__name__}: {error}")
         raise
+    remove_checkpoints(config, identity)
     return record.run_id
 
 
@@ -145,7 +147,7 @@ def recall(
         training.load_weights(network, tracking.read_file(record.store, trained, tracking.WEIGHTS))
         journal = tracking.read_text(record.store, trained, tracking.JOURNAL)
         record.replay(tracking.journal_from_json(journal))
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         log.warning("  the weights of run %s can't be used: %s; training again", trained, error)
         return None
     record.tags({"weights.from": trained})

@@ -69,10 +69,10 @@ class RealSweep:
 
     def phase(self) -> str:
         """What the newest command is doing, told from its output and its files."""
-        if any(self.folder.glob("outputs/checkpoints/*.part")):
+        if self._writes("outputs/checkpoints/*.part"):
             return "checkpoint"
-        if (self.folder / "outputs/mlflow.db-journal").exists():
-            return "database"  # SQLite's journal is there while it writes
+        if self._writes("outputs/mlflow.db-journal"):  # SQLite's, there while it writes
+            return "database"
         said = self.said()
         todo = re.search(r"^sweep .*, (\d+) to do", said, re.MULTILINE)
         if todo is None:
@@ -81,10 +81,12 @@ class RealSweep:
         current = said[started[-1].start() :] if started else ""
         ended = re.search(self.last_words, current, re.MULTILINE) is not None
         if len(started) == int(todo[1]) and (ended or not started):
-            files = self.folder.glob("outputs/sweeps/*/report/*")
-            writing = any(modified(file) > self.began for file in files)
-            return "report" if writing else "connectivity"
+            return "report" if self._writes("outputs/sweeps/*/report/*") else "connectivity"
         return "probing" if "  train loss" in current else "training"
+
+    def _writes(self, files: str) -> bool:
+        """Whether such files are there, not of an earlier command that was killed."""
+        return any(modified(file) > self.began for file in self.folder.glob(files))
 
     def kill(self, phase: str, skip: int, delay: float, how: signal.Signals) -> str | None:
         """Start it, and end it ``delay`` seconds into the phase, which is let pass ``skip`` times.

@@ -35,6 +35,8 @@ def write_report(sweep: Sweep, folder: Path) -> ReportFiles:
     A figure whose data are missing (a probe was off, no two seeds) is left out and said.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for begun in folder.glob("*.part"):  # by a process that was killed
+        begun.unlink()
     found = correlations(sweep.runs)
     verdicts = evaluate(sweep.runs)
     _write(folder / "runs.csv", sweep.runs.to_csv(index=False).encode())

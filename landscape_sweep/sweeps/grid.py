@@ -24,6 +24,7 @@ from landscape_sweep import build, finish, tracking
 from landscape_sweep import config as schema
 from landscape_sweep.check import check
 from landscape_sweep.config import ConfigError
+from landscape_sweep.fit import remove_checkpoints
 from landscape_sweep.names import label
 from landscape_sweep.sweeps.cells import Cell, composed, parsed, varied
 from landscape_sweep.sweeps.lock import driving
@@ -83,6 +84,9 @@ def _missing(
     """The cells that no earlier call has finished; says which it has."""
     done = tracking.find_finished(store) if cells[0].config.resume else {}
     missing = [cell for cell in cells if cell.identity not in done]
+    for finished in cells:
+        if finished.identity in done:  # a driver that died then may have left some
+            remove_checkpoints(finished.config, finished.identity)
     records = [cell.record(names) for cell in cells]
     tracking.log_cells(parent, records)
     log.info(

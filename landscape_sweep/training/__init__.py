@@ -4,7 +4,6 @@ from landscape_sweep.training.checkpoint import (
     Checkpoint,
     previous,
     read_checkpoint,
-    remove_checkpoints,
     write_checkpoint,
 )
 from landscape_sweep.training.loop import Epoch, Fit, evaluate, loss_standard_error, train
@@ -26,7 +25,6 @@ __all__ = [
     "optimizer",
     "previous",
     "read_checkpoint",
-    "remove_checkpoints",
     "save_weights",
     "train",
     "write_checkpoint",

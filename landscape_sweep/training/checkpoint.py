@@ -85,9 +85,3 @@ def read_checkpoint(file: Path) -> Checkpoint:
 def previous(file: Path) -> Path:
     """Where the checkpoint before the one in ``file`` is kept."""
     return file.with_name(f"{file.stem}.previous{file.suffix}")
-
-
-def remove_checkpoints(file: Path) -> None:
-    """Remove a checkpoint and the one before it, where they are."""
-    for one in (file, previous(file)):
-        one.unlink(missing_ok=True)

@@ -64,6 +64,8 @@ def test_kills_all_over_the_life_of_a_sweep(
         assert outcomes.count(("completed", "FINISHED")) == 6
         assert set(outcomes) <= {("completed", "FINISHED"), ("interrupted", "KILLED")}
         assert_same(victim.found(), expected)
+        assert not list(victim.folder.glob("outputs/checkpoints/*"))
+        assert not list(victim.folder.rglob("*.part"))
     with capsys.disabled():
         print(f"\nundisturbed: {whole:.0f} s; {killed.total()} kills in two sweeps, by phase:")
         for (phase, how), count in sorted(killed.items()):
