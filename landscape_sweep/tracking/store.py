@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
+
+from filelock import FileLock
 
 from landscape_sweep.config import ConfigError
 from landscape_sweep.tracking.patience import PatientClient, cause, trouble
@@ -101,13 +104,18 @@ def client_of(uri: str) -> PatientClient:
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # says nothing of its tables
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # nor traces we tell
 
+    alone: AbstractContextManager[object] = nullcontext()
     if parts.scheme == "sqlite" and parts.path.strip("/"):
         # MLflow remembers stores by URI: a relative one would mean the folder of its first use.
         file = Path(parts.path[1:]).absolute()
         file.parent.mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{file}"
+        if os.access(file.parent, os.W_OK):
+            # Two processes that make the tables of a fresh database get in each other's way.
+            alone = FileLock(f"{file}.lock")
     try:
-        return PatientClient(MlflowClient(tracking_uri=uri), uri)
+        with alone:
+            return PatientClient(MlflowClient(tracking_uri=uri), uri)
     except Exception as error:
         raise _unusable(uri, error) from error
 
