@@ -230,6 +230,11 @@ class Stationarity:
 
 
 @dataclass(kw_only=True)
+class Measures:
+    """Norms and margins that geometry has to beat as a predictor (question 3); no keys."""
+
+
+@dataclass(kw_only=True)
 class Probe:
     """What is measured at the final weights; a probe that is absent is not run."""
 
@@ -243,6 +248,7 @@ class Probe:
     rank: Rank | None = None
     conditioning: Conditioning | None = None
     pac_bayes: PacBayes | None = None
+    measures: Measures | None = None
     stationarity: Stationarity | None = None
     connectivity: Connectivity | None = None
     dynamics: Dynamics | None = None
