@@ -130,3 +130,20 @@ def test_a_shrunken_experiment_runs(command) -> None:
         assert run.data.metrics["noise/trace"] > 0
         if run.data.params["stop.train_loss"] == "null":
             assert run.data.metrics["train/steps"] == 6
+
+
+def test_noise_is_watched_from_the_command_line(command) -> None:
+    ended = command(
+        *("experiment=stationary_noise", "data=digits", "data.train_size=60", "probe.samples=20"),
+        *("model.width=3", "batch_size=5", "optimizer.lr=0.05", "optimizer.weight_decay=0.1"),
+        *("stop.steps=20", "probe.stationarity={k:3,burn_in:5,steps:400,replacement:true}"),
+    )
+    assert ended.status == 0, ended.out + ended.err
+    client = MlflowClient("sqlite:///outputs/mlflow.db")
+    experiment = client.get_experiment_by_name("stationary_noise")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert {
+        f"stationarity/{name}"
+        for name in ("fdr_ratio", "loss_drift", "batch_sharpness", "frobenius", "directions")
+    } <= set(run.data.metrics)
+    assert run.data.metrics["stationarity/frobenius"] > 0

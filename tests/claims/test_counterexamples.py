@@ -38,6 +38,39 @@ def test_two_factors_of_a_number_lose_their_imbalance_as_theory_says() -> None:
     assert np.trace(hessian) == pytest.approx(np.sqrt((u * u - v * v) ** 2 + 4))
 
 
+def test_the_trace_falls_at_the_rate_that_noise_sets() -> None:
+    """Q falls by η²⟨e²⟩ a step; ⟨e²⟩ = (s²/B) 2/(2 − η tr), noise and what it stirs up in uv.
+
+    The latter is the stationary variance of SGD along the one curved direction, λ = tr H.
+    """
+    lr, batch, steps = 0.1, 64, 400
+    Q = 3.0**2 - (1 / 3) ** 2
+    for _ in range(steps):
+        trace = np.hypot(Q, 2)
+        Q *= 1 - lr**2 / batch * 2 / (2 - lr * trace)
+    (found,) = cases.label_noise_traces((batch,), steps)
+    fallen = 9 + 1 / 9 - np.hypot(Q, 2)
+    assert fallen > 0.5
+    assert 9 + 1 / 9 - found == pytest.approx(fallen, rel=0.08)
+
+
+@pytest.mark.parametrize(("d", "batch"), [(3, 4), (10, 2)])
+def test_stationary_error_of_gaussian_regression(d: int, batch: int) -> None:
+    """E‖θ − θ*‖² = ηs²d/B / (2 − η(1 + (d + 1)/B)) for SGD on fresh Gaussian samples."""
+    rng, lr, s, chains = np.random.default_rng(4), 0.2, 0.7, 4000
+    error, squared = np.zeros((chains, d)), []
+    for step in range(120):
+        x = rng.normal(size=(chains, batch, d))
+        residual = np.einsum("cbd,cd->cb", x, error) - s * rng.normal(size=(chains, batch))
+        error -= lr * np.einsum("cb,cbd->cd", residual, x) / batch
+        if step >= 60:  # (1 − η)^120 of the start is left in the square: none
+            squared.append(np.square(error).sum(1))
+    expected = lr * s**2 * d / batch / (2 - lr * (1 + (d + 1) / batch))
+    by_chain = np.mean(squared, axis=0)
+    assert abs(by_chain.mean() - expected) < 4 * by_chain.std() / np.sqrt(chains)
+    assert by_chain.std() / np.sqrt(chains) < 0.03 * expected
+
+
 def test_theorem_2() -> None:
     kl = 0.5 * 1e6 * (0.05**2 - 1 - np.log(0.05**2))
     assert cases.eq_10_penalty(1e6, 0.05, 0, 50_000) == pytest.approx(np.sqrt(kl / 1e5))
