@@ -120,6 +120,8 @@ def test_every_point_is_the_loss_at_theta_plus_alpha_d1_plus_beta_d2(batches: Ba
     ("name", "options"),
     [
         ("resnet", {"width": 4}),
+        ("resnet", {"width": 16}),
+        ("cnn", {"width": 64}),
         ("resnet", {"width": 3, "norm": "layer", "skip": False}),
         ("resnet", {"width": 2, "norm": "none"}),
         ("cnn", {"width": 4}),
