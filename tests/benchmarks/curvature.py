@@ -1,7 +1,7 @@
-"""Curvature against other libraries: CPU time at equal or better accuracy, as a Markdown table.
+"""Curvature and planes against other libraries: CPU time at equal or better accuracy, in Markdown.
 
-    pip install -e ".[peers]"
-    python tests/benchmarks/curvature.py [--network cnn] [--parts product,top,trace,probe,memory]
+    pip install -e ".[peers]" && pip install --no-deps landscaper
+    python tests/benchmarks/curvature.py [--network cnn] [--parts product,top,plane]
 
 Every contender gets the same trained weights and images in one process, with its settings and the
 batch size that suit it best among those tried. Times are of the process's CPU, the smallest of
@@ -11,15 +11,17 @@ interleaved repetitions; memory is the growth of a fresh process's peak.
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import os
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import planes
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +37,7 @@ from landscape_sweep.models import build
 NETWORKS = {"cnn": {}, "resnet": {"width": 16}}
 LOSS = nn.CrossEntropyLoss()
 TOP, TOL = 20, 1e-3
+Key = TypeVar("Key")
 
 
 def images(count: int) -> tuple[Tensor, Tensor]:
@@ -76,7 +79,7 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def interleaved(contenders: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+def interleaved(contenders: dict[Key, Callable[[], Any]], repeats: int) -> dict[Key, float]:
     """The smallest CPU time of each, warmed up once and taken in turns."""
     best = dict.fromkeys(contenders, float("inf"))
     for work in contenders.values():
@@ -364,10 +367,38 @@ def memory(name: str) -> None:
     table(f"{name}: peak memory of three products, n = 512", ["", "MiB"], rows)
 
 
+def plane(name: str, model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> None:
+    """Peers' settings are tried on 3 x 3 points; the fastest of each layout on 15 x 15."""
+    ways = planes.settings(x, y)
+    whole = ways["one batch"]
+    error = planes.disagreement(model, whole)
+    tried = {
+        (peer, way): functools.partial(run, model, batches, 3)
+        for peer, run in planes.PEERS.items()
+        for way, batches in ways.items()
+    }
+    small = interleaved(tried, repeats)
+    contenders = {("**ours**", "one batch"): functools.partial(planes.ours, model, whole, 15)}
+    for peer, run in planes.PEERS.items():
+        for last in (False, True):
+            way = min((w for w in ways if ("last" in w) is last), key=lambda w: small[peer, w])
+            contenders[peer, way] = functools.partial(run, model, ways[way], 15)
+    times = dict.fromkeys(contenders, float("inf"))
+    for _ in range(max(repeats - 1, 1)):
+        for key, work in contenders.items():
+            times[key] = min(times[key], seconds(work)[0])
+    ours = times["**ours**", "one batch"]
+    rows = [[f"{k[0]}, {k[1]}", f"{t:.1f}", f"{t / ours:.2f}"] for k, t in times.items()]
+    title = (
+        f"{name}: a plane of 15 x 15 points, n = {len(x)}; landscaper's values within {error:.0e}"
+    )
+    table(title, ["", "CPU s", "x ours"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=NETWORKS, action="append")
-    parser.add_argument("--parts", default="product,top,trace,probe,memory")
+    parser.add_argument("--parts", default="product,top,trace,probe,memory,plane")
     parser.add_argument("--repeats", type=int, default=3, help="1 leaves out slower settings")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -382,6 +413,8 @@ def main() -> None:
             solvers(name, model, x, y, parts)
         if "memory" in parts:
             memory(name)
+        if "plane" in parts:
+            plane(name, model, x[:128], y[:128], arguments.repeats)
 
 
 if __name__ == "__main__":

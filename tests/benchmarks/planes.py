@@ -1,64 +1,79 @@
-"""A plane of the loss against other libraries: CPU time, as a Markdown table.
+"""Planes of the loss by us and by other libraries, for the part ``plane`` of ``curvature.py``.
 
-    pip install -e ".[peers]"
-    python tests/benchmarks/planes.py [--network cnn] [--points 15] [--images 128]
-
-Every contender gets the same trained weights and images in one process and takes turns; peers are
-shown at several batch sizes. Times are of the process's CPU.
+Peers call a function of the user's at every point: it gets the same images and sums the same mean
+loss. Ours is laid through landscaper's directions, so that the two can be compared point by point;
+loss-landscapes' plane is another one, skewed: every other line is shifted by a step.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import importlib
 import importlib.util
 import io
-import runpy
 import sys
-import time
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from landscape_sweep.probes import surface
+from landscape_sweep.probes.planes import Plane, weights
 
-_SIBLING = runpy.run_path(str(Path(__file__).with_name("curvature.py")))
-NETWORKS, LOSS = _SIBLING["NETWORKS"], _SIBLING["LOSS"]
-trained, batched, table = _SIBLING["trained"], _SIBLING["batched"], _SIBLING["table"]
-PEER_BATCHES = (32, 16)
-"""Beside one batch of everything, which is what the peers' own examples do."""
+Batches = list[tuple[Tensor, Tensor]]
+REACH = 0.5
+"""Half side of landscaper's square, as a share of the length of all weights."""
 
 
-def mean_loss(model: Callable[[Tensor], Tensor], batches: list[tuple[Tensor, Tensor]]) -> float:
-    total = sum(float(LOSS(model(x), y)) * len(y) for x, y in batches)
+@torch.no_grad()
+def mean_loss(model: Callable[[Tensor], Tensor], batches: Batches) -> float:
+    total = sum(float(cross_entropy(model(x), y)) * len(y) for x, y in batches)
     return total / sum(len(y) for _, y in batches)
 
 
-def loss_landscapes_plane(model: nn.Module, batches: Any, points: int) -> None:
-    import loss_landscapes
+def directions(model: nn.Module) -> list[list[Tensor]]:
+    """Two Gaussian directions whose layers have length √size, as landscaper makes any."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [[torch.randn(p.shape, generator=generator) for p in model.parameters()] for _ in "12"]
+    return [[part * part.numel() ** 0.5 / part.norm() for part in parts] for parts in drawn]
+
+
+def ours(model: nn.Module, batches: Batches, points: int) -> np.ndarray:
+    flat = [torch.cat([part.reshape(-1) for part in parts]) for parts in directions(model)]
+    first, second = (d / d.norm() for d in flat)
+    theta = weights(model)
+    plane = Plane(theta, first, second, ("1", "2"), unit=float(theta.norm()))
+    radius = REACH * (points - 1) / points  # landscaper divides by half the points
+    return surface(
+        model, cross_entropy, batches, points=points, radius=radius, directions=plane
+    ).loss
+
+
+def loss_landscapes(model: nn.Module, batches: Batches, points: int) -> np.ndarray:
+    import loss_landscapes as peer
     from loss_landscapes.metrics.metric import Metric
 
     class MeanLoss(Metric):  # type: ignore[misc]
-        """What their own ``Loss`` computes, over more than one batch."""
+        """What their own ``Loss`` computes, over more than one batch and without a graph."""
 
         def __call__(self, wrapper: Any) -> float:
-            with torch.no_grad():
-                return mean_loss(wrapper.forward, batches)
+            return mean_loss(wrapper.forward, batches)
 
-    loss_landscapes.random_plane(
-        model, MeanLoss(), distance=1, steps=points, normalization="filter", deepcopy_model=True
+    return np.asarray(
+        peer.random_plane(
+            model, MeanLoss(), distance=1, steps=points, normalization="filter", deepcopy_model=True
+        )
     )
 
 
 @functools.cache
-def landscaper_module() -> Any:
-    """landscaper's ``compute`` alone: its package imports nglpy, which it does not bring along."""
+def _landscaper() -> Any:
+    """landscaper's ``compute`` alone: its package imports nglpy, whose pins ask for NumPy 1."""
     found = importlib.util.find_spec("landscaper")
     assert found is not None
     assert found.submodule_search_locations is not None
@@ -68,55 +83,33 @@ def landscaper_module() -> Any:
     return importlib.import_module("landscaper.compute")
 
 
-def landscaper_plane(model: nn.Module, batches: Any, points: int) -> None:
-    torch.manual_seed(0)
-    directions = [[torch.randn_like(p) for p in model.parameters()] for _ in range(2)]
+def landscaper(model: nn.Module, batches: Batches, points: int) -> np.ndarray:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        landscaper_module().compute_loss_landscape(
-            model, batches, directions, mean_loss, steps=points, distance=0.5, dim=2, device="cpu"
-        )
+        loss, _ = _landscaper().compute_loss_landscape(
+            model, batches, directions(model), mean_loss,
+            steps=points, distance=REACH, dim=2, device="cpu",
+        )  # fmt: skip
+    return np.asarray(loss)
 
 
-def compare(network: str, repeats: int, points: int = 15, images: int = 128) -> list[list[str]]:
-    """Rows ``contender, CPU s, x ours`` for one plane; prints them as a table too."""
-    model, x, y = trained(network)
-    whole = [(x[:images], y[:images])]
-    contenders: dict[str, Callable[[], Any]] = {
-        "**ours**": lambda: surface(model, LOSS, whole, points=points, directions="filter")
-    }
-    for name, plane in (
-        ("loss-landscapes", loss_landscapes_plane),
-        ("landscaper", landscaper_plane),
-    ):
-        for size in (images, *PEER_BATCHES):
-            parts = batched(x[:images], y[:images], size)
-            label = f"{name}, " + ("one batch" if size == images else f"batches of {size}")
-            contenders[label] = lambda plane=plane, parts=parts: plane(model, parts, points)
-    best = dict.fromkeys(contenders, float("inf"))
-    for _ in range(repeats):
-        for name, work in contenders.items():
-            start = time.process_time()
-            work()
-            best[name] = min(best[name], time.process_time() - start)
-    ours = best["**ours**"]
-    rows = [[name, f"{t:.2f}", f"{t / ours:.2f}"] for name, t in best.items()]
-    title = f"{network}: loss on a plane of {points} x {points} points, n = {images}"
-    table(title, ["", "CPU s", "x ours"], rows)
-    return rows
+PEERS = {"loss-landscapes": loss_landscapes, "landscaper": landscaper}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=NETWORKS, action="append")
-    parser.add_argument("--points", type=int, default=15)
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    for name in arguments.network or NETWORKS:
-        compare(name, arguments.repeats, arguments.points, arguments.images)
+def settings(x: Tensor, y: Tensor) -> dict[str, Batches]:
+    """Ways to hand the same images to a peer."""
+    found = {}
+    for layout, images in {
+        "": x.contiguous(),
+        ", channels_last": x.contiguous(memory_format=torch.channels_last),
+    }.items():
+        for size in (len(x), 32):
+            label = "one batch" if size == len(x) else f"batches of {size}"
+            found[label + layout] = list(zip(images.split(size), y.split(size), strict=True))
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def disagreement(model: nn.Module, batches: Batches, points: int = 3) -> float:
+    """Largest relative difference of our plane from landscaper's, but for the noise it adds."""
+    a, b = ours(model, batches, points), landscaper(model, batches, points)
+    kept = a < a.max()
+    return float(np.max(np.abs(a - b)[kept] / b[kept]))
