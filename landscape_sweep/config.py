@@ -263,7 +263,10 @@ class Stop:
     train_loss: float | None = _key("clean training loss that ends training", above=0)
     check_every: int = _key("steps between two looks at the training loss", low=1)
     checkpoint_every: float | None = _key(
-        "epochs between two checkpoints, fractions allowed; null makes none", above=0
+        "epochs between two checkpoints, fractions allowed; null goes by time alone", above=0
+    )
+    checkpoint_minutes: float | None = _key(
+        "minutes after which a checkpoint is made all the same", above=0, default=None
     )
 
 
@@ -550,7 +553,7 @@ def from_json(text: str) -> Config:
 
 _NOT_IDENTITY = (
     *("device", "threads", "resume", "outputs", "tracking.", "sweep.", "rerun", "dry_run"),
-    *("data.root", "data.fallback", "probe.name", "stop.checkpoint_every"),
+    *("data.root", "data.path", "data.fallback", "probe.name", "stop.checkpoint_"),
 )
 """Keys that say where a run computes and writes, or are a name for what other keys say."""
 

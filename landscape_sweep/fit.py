@@ -67,6 +67,7 @@ def fit_network(
             on_step=watched.on_step,
             start=start,
             checkpoint_every=steps_between_checkpoints(config, data),
+            checkpoint_seconds=seconds_between_checkpoints(config),
             on_checkpoint=watched.on_checkpoint,
         )
     return fit, watched.tested or watched.test(len(fit.epochs))
@@ -178,11 +179,17 @@ def checkpoint_file(config: Config, data: Dataset) -> Path:
 
 
 def steps_between_checkpoints(config: Config, data: Dataset) -> int | None:
-    """``stop.checkpoint_every``, in steps; None for no checkpoints."""
+    """``stop.checkpoint_every``, in steps; None for no checkpoints by epochs."""
     epochs = config.stop.checkpoint_every
     if epochs is None:
         return None
     return max(1, round(epochs * (len(data.y_train) // config.batch_size)))
+
+
+def seconds_between_checkpoints(config: Config) -> float | None:
+    """``stop.checkpoint_minutes``, in seconds; None for no checkpoints by time."""
+    minutes = config.stop.checkpoint_minutes
+    return None if minutes is None else 60 * minutes
 
 
 def remove_checkpoints(config: Config, identity: str) -> None:

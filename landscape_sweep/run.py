@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import tempfile
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -67,9 +68,21 @@ def main(composed: DictConfig) -> str | None:
             record.end(run(config, data, record, trained))
     except Exception as error:
         log.error("  failed: %s", tracking.trouble(error) or f"{type(error).__name__}: {error}")
+        release(error)
         raise
     remove_checkpoints(config, identity)
     return record.run_id
+
+
+def release(error: BaseException) -> None:
+    """Let go of what the frames of a failed run hold: its network, its graph.
+
+    A launcher keeps the error, and with it, out of memory, all that the next run needs.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
 
 
 def look(asked: Config) -> None:

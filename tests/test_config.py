@@ -130,7 +130,7 @@ def test_an_optimizer_that_a_probe_does_not_continue_is_told() -> None:
         composed("probe=stationarity", "optimizer=adamw")
 
 
-def test_identity_ignores_where_and_keeps_what() -> None:
+def test_identity_ignores_where_and_keeps_what(monkeypatch: pytest.MonkeyPatch) -> None:
     base = schema.config_hash(composed(), "cifar10")
     same = [
         composed("optimizer.lr=1e-2"),
@@ -139,6 +139,10 @@ def test_identity_ignores_where_and_keeps_what() -> None:
         composed("device=cpu", "threads=3", "outputs=elsewhere", "resume=false"),
         composed("tracking.experiment_name=other", "data.root=there", "data.fallback=null"),
         composed("probe.name=mine"),
+        composed("+data.path=elsewhere.npz", "rerun=abc", "dry_run=true"),
+        composed("stop.checkpoint_every=3", "stop.checkpoint_minutes=null"),
+        composed("stop={train_loss:null,steps:null,check_every:50}", "seed=0", "epochs=20"),
+        composed("epochs=20", "seed=0", "hydra/launcher=basic", "optimizer.weight_decay=5.0E-4"),
     ]
     assert {schema.config_hash(c, "cifar10") for c in same} == {base}
     other = [
@@ -154,6 +158,8 @@ def test_identity_ignores_where_and_keeps_what() -> None:
     assert base not in hashes
     assert len(hashes) == len(other)
     assert schema.config_hash(composed(), "digits (fallback for cifar10)") != base
+    monkeypatch.setattr(schema, "RESULT_VERSION", schema.RESULT_VERSION + 1)
+    assert schema.config_hash(composed(), "cifar10") != base
 
 
 def test_probes_decide_the_result_and_not_the_training() -> None:

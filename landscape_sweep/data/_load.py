@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
 from dataclasses import replace
@@ -103,6 +104,8 @@ def load(
     kept = train[:train_size]
     clean = arrays.y_train[kept]
     noisy = randomise_labels(clean, fraction=label_noise, classes=classes, seed=seed)
+    if title == name and path is not None:
+        title = f"{name} {_fingerprint(arrays)}"  # the same name for the same images, wherever
     return Dataset(
         name=title,
         x_train=_channels_first(arrays.x_train[kept]).to(device),
@@ -142,6 +145,15 @@ def _first_classes(arrays: Arrays, classes: int) -> Arrays:
     return Arrays(
         arrays.x_train[train], arrays.y_train[train], arrays.x_test[test], arrays.y_test[test]
     )
+
+
+def _fingerprint(arrays: Arrays) -> str:
+    """Eight hexadecimal digits of all images and labels."""
+    found = hashlib.sha256()
+    for array in (arrays.x_train, arrays.y_train, arrays.x_test, arrays.y_test):
+        found.update(str(array.shape).encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:8]
 
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:

@@ -102,6 +102,7 @@ def train(
     on_step: Callable[[int], None] = lambda step: None,
     start: Checkpoint | None = None,
     checkpoint_every: int | None = None,
+    checkpoint_seconds: float | None = None,
     on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> Fit:
     """Minimise the mean loss of ``model`` on the training images.
@@ -124,8 +125,9 @@ def train(
         on_epoch: called after each epoch, and after the last step.
         on_step: called with the number of steps taken, after each step.
         start: go on from here; ``model`` and ``optimizer`` take over its state.
-        checkpoint_every: steps between two checkpoints; another one is made at the end.
-        on_checkpoint: called with each of them.
+        checkpoint_every: steps at which checkpoints are made; another one is made at the end.
+        checkpoint_seconds: one is made, too, after the step that ends so long after the last.
+        on_checkpoint: called with each of them, where either is given.
 
     A loss that is not finite ends training with the outcome ``diverged``.
     """
@@ -147,7 +149,9 @@ def train(
         total = start.tensors["total"].to(device)
         batches = islice(batches, fit.steps, None)
         awaited = awaited if fit.steps_to_milestone is None else -math.inf
-    began = time.perf_counter()
+    kept = checkpoint_every is not None or checkpoint_seconds is not None
+    patience = math.inf if checkpoint_seconds is None else checkpoint_seconds
+    began = checkpointed = time.perf_counter()
     model.train()
     while fit.steps < steps and not ended:
         chosen, last = next(batches)
@@ -186,14 +190,15 @@ def train(
             model.train()
             total.zero_()
             taken, began = 0, time.perf_counter()
-        if checkpoint_every and (ended or fit.steps % checkpoint_every == 0):
-            now = time.perf_counter()
-            fit.seconds, began = fit.seconds + now - began, now
-            kept = capture(model, optimizer) | {"total": total.cpu().clone()}
+        now = time.perf_counter()
+        at_step = checkpoint_every is not None and fit.steps % checkpoint_every == 0
+        if kept and (ended or at_step or now - checkpointed >= patience):
+            fit.seconds += now - began
+            tensors = capture(model, optimizer) | {"total": total.cpu().clone()}
             state = {"fit": asdict(fit), "taken": taken, "ended": ended}
-            on_checkpoint(Checkpoint(kept, state))
+            on_checkpoint(Checkpoint(tensors, state))
             model.train()
-            began = time.perf_counter()
+            began = checkpointed = time.perf_counter()
     return fit
 
 

@@ -14,6 +14,7 @@ from landscape_sweep.models import build
 from landscape_sweep.training import (
     Checkpoint,
     DamagedError,
+    loop,
     optimizer,
     previous,
     read_checkpoint,
@@ -60,6 +61,25 @@ def test_from_any_step_to_the_same_bits(digits, rule, tmp_path: Path) -> None:
         assert [(e.loss, e.accuracy, e.step) for e in again.epochs] == [
             (e.loss, e.accuracy, e.step) for e in fit.epochs
         ]
+
+
+def test_checkpoints_by_steps_or_by_time_whichever_comes_first(
+    digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+
+    def ten_seconds_a_step(step: int) -> None:
+        nonlocal clock
+        clock += 10
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock)
+    kept: list[Checkpoint] = []
+    keys = {"on_step": ten_seconds_a_step, "on_checkpoint": kept.append}
+    fitted(digits, RULES[1], checkpoint_every=7, checkpoint_seconds=40, **keys)
+    assert [one.state["fit"]["steps"] for one in kept] == [4, 7, 11, 14, 18, 20]
+    kept.clear()
+    fitted(digits, RULES[1], checkpoint_seconds=90, **keys)
+    assert [one.state["fit"]["steps"] for one in kept] == [9, 18, 20]
 
 
 def test_a_checkpoint_cut_short_or_changed_is_found_out(tmp_path: Path) -> None:

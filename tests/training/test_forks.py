@@ -75,6 +75,7 @@ def weights_by_epoch(*overrides: str) -> list[Tensor]:
         "probe=none",
         "device=cpu",
         "stop.checkpoint_every=null",
+        "stop.checkpoint_minutes=null",
     )
     add_plugins()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
