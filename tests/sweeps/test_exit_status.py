@@ -22,6 +22,8 @@ HERE = {**os.environ, "PYTHONPATH": str(Path(package).parents[1])}
 """The code under test, also where another version is installed."""
 TINY = ("data=digits", "data.train_size=200", "model=mlp", "batch_size=20", "probe=none")
 LONG = (*TINY, "model.width=8", "stop.steps=1000000", "stop.checkpoint_every=1")
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+GRANTS_ALL = OVERCOMMIT.exists() and OVERCOMMIT.read_text().strip() == "1"
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -64,8 +66,9 @@ def test_ctrl_c_ends_with_130_and_the_report(tmp_path: Path, words: tuple[str, .
     assert {run.info.status for run in runs} == {"KILLED"}  # the sweep's own, too
 
 
+@pytest.mark.skipif(GRANTS_ALL, reason="this machine promises memory that it does not have")
 def test_out_of_memory_fails_alone_and_a_divergence_does_not(tmp_path: Path) -> None:
-    """A million by a million weights are 4 TB, which no machine gives."""
+    """A million by a million weights are 4 TB."""
     grid = ("model.width=8,1000000", "optimizer.lr=0.01,1e30", "model.depth=3", "epochs=2")
     process = start(tmp_path, "-m", *TINY, *grid)
     out, err = process.communicate(timeout=300)
