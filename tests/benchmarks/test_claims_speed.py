@@ -15,6 +15,7 @@ METRICS = (
     *("hessian/trace", "hessian/lambda_max", "sharpness/sam", "sharpness/adaptive"),
     *("train/loss", "train/initial_loss", "train/lr_sum", "train/steps", "train/steps_to_loss"),
     *("noise/trace", "test/accuracy", "gap/accuracy", "gap/loss", "early/lambda_max"),
+    *("early/trace", "early/noise_scale", "early/sharpness", "early/loss", "early/test_accuracy"),
     *("measure/parameters", "measure/norm", "measure/train_images", "connectivity/naive/barrier"),
     *("conditioning/log_kappa_plus", "conditioning/log_rhs", "rank/ggn", "rank/samples"),
 )

@@ -30,6 +30,7 @@ COLUMNS = {
     "stop.train_loss": st.sampled_from([0.1, 0.01, None]),
     "data.label_noise": st.sampled_from([0.0, 1.0, None]),
     "data.loaded": st.sampled_from(["cifar10", "digits", "mine", None]),
+    "probe.surface.directions": st.sampled_from(["filter", "random", None]),
     "loss": st.sampled_from(["mse", "cross_entropy", None]),
     "label": st.sampled_from(["a", "b", "c", None]),
     "seed": st.sampled_from([0, 1, 2, None]),
@@ -46,7 +47,9 @@ COLUMNS = {
             *("connectivity/aligned_reset/excess", "connectivity/naive/accuracy_drop"),
             *("conditioning/log_kappa_plus", "conditioning/kappa_plus", "conditioning/log_rhs"),
             *("conditioning/layers", "rank/ggn", "rank/ggn_mse", "rank/hessian"),
-            *("rank/samples", "rank/classes", "rank/effective"),
+            *("rank/samples", "rank/classes", "rank/effective", "measure/test_images"),
+            *("test/loss_se", "pac_bayes/chance", "early/trace", "early/noise_scale"),
+            "early/sharpness",
         ),
         NUMBERS,
     ),
@@ -73,7 +76,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tables())
 def test_any_table_gets_verdicts(table: pd.DataFrame) -> None:
     verdicts = evaluate(table)
