@@ -40,10 +40,16 @@ SIMILAR = Region(0.8, 1.25)
 
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
-    """Stationarity first, then equipartition and the structure of the noise, then stability."""
-    yield from _stationarity(runs)
-    yield from _equipartition(runs)
-    yield from _stability(runs)
+    """Stationarity first, then equipartition and the structure of the noise, then stability.
+
+    Of runs whose batches are drawn independently, as the theory has them; one verdict is about
+    shuffled epochs, as training has them, whose noise cancels along flat directions.
+    """
+    shuffled = table.texts(runs, "probe.stationarity.replacement") == "false"
+    yield from _stationarity(runs[~shuffled])
+    yield from _equipartition(runs[~shuffled])
+    yield from _in_epochs(runs[shuffled])
+    yield from _stability(runs[~shuffled])
 
 
 def _stationarity(runs: pd.DataFrame) -> Iterator[Verdict]:
@@ -79,25 +85,27 @@ def _drift(rows: pd.DataFrame) -> str:
     return f"From the first to the second half of the path the loss changed by {drift:+.1%}."
 
 
+GIBBS = Question(
+    claim=CLAIM,
+    form="literal",
+    statement="The stationary distribution is Gibbs (eq. 7): flat directions vary as 1/λ.",
+    quantity="the slope of log Var(θ_i) on log λ_i",
+    region=Region(-1.1, -0.9),
+    columns=("stationarity/variance_slope",),
+    experiment=EXPERIMENT,
+)
+INVERSE = replace(
+    GIBBS,
+    form="corrected",
+    statement="Weights vary more along sharp directions than along flat ones.",
+    region=Region(low=0.0),
+)
+
+
 def _equipartition(runs: pd.DataFrame) -> Iterator[Verdict]:
     """How weights vary where SGD is stationary, and how its noise does anywhere."""
     stationary = _stationary(runs)
-    gibbs = Question(
-        claim=CLAIM,
-        form="literal",
-        statement="The stationary distribution is Gibbs (eq. 7): flat directions vary as 1/λ.",
-        quantity="the slope of log Var(θ_i) on log λ_i",
-        region=Region(-1.1, -0.9),
-        columns=("stationarity/variance_slope",),
-        experiment=EXPERIMENT,
-    )
-    feng_tu = replace(
-        gibbs,
-        form="corrected",
-        statement="Weights vary more along sharp directions than along flat ones.",
-        region=Region(low=0.0),
-    )
-    for question in (gibbs, feng_tu):
+    for question in (GIBBS, INVERSE):
         yield from answer(
             question,
             stationary,
@@ -105,7 +113,7 @@ def _equipartition(runs: pd.DataFrame) -> Iterator[Verdict]:
             "stationary",
         )
     isotropic = replace(
-        gibbs,
+        GIBBS,
         statement="SGD's noise is isotropic, as eqs. 6 and 7 need.",
         quantity="the slope of log v_iᵀΣv_i on log λ_i",
         region=Region(-0.1, 0.1),
@@ -121,7 +129,7 @@ def _equipartition(runs: pd.DataFrame) -> Iterator[Verdict]:
         yield from answer(question, runs, lambda rows: _mean(rows, "stationarity/noise_slope"))
     yield from answer(
         replace(
-            gibbs,
+            GIBBS,
             form="corrected",
             statement="Weights vary as in a quadratic basin with SGD's own noise.",
             quantity="Var(θ_i) over ηv_iᵀΣv_i/(Bλ_i(2 − ηλ_i)), with momentum's factors",
@@ -131,6 +139,21 @@ def _equipartition(runs: pd.DataFrame) -> Iterator[Verdict]:
         stationary,
         lambda rows: _mean(rows, "stationarity/variance_ratio", scale="log"),
         "stationary",
+    )
+
+
+def _in_epochs(runs: pd.DataFrame) -> Iterator[Verdict]:
+    """How weights vary where batches are parts of a shuffled epoch (Kühn & Rosenow 2023)."""
+    yield from answer(
+        replace(
+            INVERSE,
+            statement="In shuffled epochs weights vary more along sharp directions than along flat "
+            "ones.",
+            experiment=f"{EXPERIMENT}_full",
+        ),
+        _stationary(runs),
+        lambda rows: _mean(rows, "stationarity/variance_slope", _share(rows, runs)),
+        "stationary shuffled",
     )
 
 

@@ -64,6 +64,7 @@ def judged(runs: pd.DataFrame) -> dict[str, Verdict]:
         "corrected With weight decay": "rest with decay",
         "literal The stationary": "Gibbs",
         "corrected Weights vary more": "inverse",
+        "corrected In shuffled": "epochs",
         "literal SGD's noise": "isotropic",
         "corrected SGD's noise": "proportional",
         "corrected Weights vary as": "quadratic",
@@ -116,6 +117,17 @@ def test_a_sweep_that_never_rests_says_nothing_of_equipartition() -> None:
     assert found["Gibbs"].verdict == "INCONCLUSIVE"
     assert "stationary run" in found["Gibbs"].reason
     assert "stationary_noise" in found["Gibbs"].settled_by
+
+
+def test_shuffled_epochs_are_judged_apart() -> None:
+    drawn = sweep(slope=-1.0).assign(**{"probe.stationarity.replacement": "True"})
+    shuffled = sweep(slope=0.5).assign(**{"probe.stationarity.replacement": "False"})
+    drawn["label"], shuffled["label"] = "drawn", "shuffled"
+    found = judged(pd.concat([drawn, shuffled], ignore_index=True))
+    assert found["Gibbs"].verdict == "SUPPORTED"
+    assert found["Gibbs"].estimate == pytest.approx(-1.0, abs=0.05)
+    assert found["epochs"].verdict == "SUPPORTED"
+    assert found["epochs"].estimate == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(("edge", "verdict"), [(1.0, "SUPPORTED"), (0.4, "REFUTED")])
