@@ -12,7 +12,7 @@ from landscape_sweep.claims import Verdict
 from landscape_sweep.report.tables import readable, readable_correlations
 from landscape_sweep.report.verdicts import measured, one_line, tally
 from landscape_sweep.report.write import ReportFiles
-from landscape_sweep.tracking import Sweep
+from landscape_sweep.tracking import Links, Sweep
 
 STRONGEST = 10
 """Correlations shown."""
@@ -21,7 +21,7 @@ PLAIN_WIDTH = 150
 """Columns of a table that is not shown on a terminal."""
 
 
-def show(sweep: Sweep, files: ReportFiles) -> None:
+def show(sweep: Sweep, files: ReportFiles, links: Links | None = None) -> None:
     """Print the runs, the strongest correlations, the verdicts, and where everything lies."""
     console = Console()
     if not console.is_terminal:
@@ -48,6 +48,11 @@ def show(sweep: Sweep, files: ReportFiles) -> None:
     for line in files.left_out:
         console.print(line, markup=False)
     console.print(f"report: {files.page}", markup=False, soft_wrap=True)
+    if links is not None:
+        server = f" ({links.server})" if links.server else ""
+        console.print(f"in MLflow{server}:", markup=False, soft_wrap=True)
+        console.print(f"  runs to compare: {links.runs}", markup=False, soft_wrap=True)
+        console.print(f"  the report: {links.report}", markup=False, soft_wrap=True)
 
 
 def _unspoken(verdicts: Sequence[Verdict]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from landscape_sweep.report.tables import varied
 from landscape_sweep.report.verdicts import measured, one_line, tally
 from landscape_sweep.report.write import ReportFiles
 from landscape_sweep.tracking import Sweep
@@ -40,14 +41,6 @@ def note(sweep: Sweep, files: ReportFiles) -> str:
 
 def _grid(runs: pd.DataFrame) -> str:
     """Every configuration key that varies, with its values."""
-    keys = [
-        str(column)
-        for column in runs.columns
-        if "/" not in str(column)
-        and not str(column).startswith(("sweep.", "run_id"))
-        and column not in ("name", "label", "outcome", "reason", "command", "seconds")
-        and runs[column].astype(str).nunique() > 1
-    ]
     return "\n".join(
-        f"- `{key}`: " + ", ".join(map(str, pd.unique(runs[key].dropna()))) for key in keys
+        f"- `{key}`: " + ", ".join(map(str, pd.unique(runs[key].dropna()))) for key in varied(runs)
     )

@@ -50,17 +50,18 @@ if (canvas) {
     return "rgb(" + SHADES[k].map((c, i) => Math.round(c + part * (SHADES[k + 1][i] - c))) + ")";
   };
   const nearest = axis => axis.reduce((best, v, i) => Math.abs(v) < Math.abs(axis[best]) ? i : best, 0);
-  let turn = 0.7, tilt = 0.6;
+  let turn = 0.7, tilt = 0.9; // from above, so that one looks into a basin
 
   function draw() {
-    const { alpha, beta, loss } = SURFACES[pick.value];
+    const { alpha, beta, loss, axes } = SURFACES[pick.value];
     const ink = getComputedStyle(document.body).color;
     const height = loss.map(row => row.map(v => v === null ? null : Math.log10(Math.max(v, 1e-12))));
     const known = height.flat().filter(v => v !== null), low = Math.min(...known), span = Math.max(...known) - low || 1;
     const along = (axis, v) => 2 * (v - axis[0]) / (axis[axis.length - 1] - axis[0]) - 1;
     const project = (x, y, z) => {
       const a = x * Math.cos(turn) - y * Math.sin(turn), b = x * Math.sin(turn) + y * Math.cos(turn);
-      return [canvas.width / 2 + 290 * a, canvas.height / 2 + 290 * b * Math.sin(tilt) - 260 * z * Math.cos(tilt), b];
+      // These sizes keep every corner on the canvas at any turn and tilt.
+      return [canvas.width / 2 + 210 * a, canvas.height / 2 + 210 * b * Math.sin(tilt) - 280 * z * Math.cos(tilt), b];
     };
     const point = (i, j) => project(along(alpha, alpha[i]), along(beta, beta[j]), (height[i][j] - low) / span - 0.5);
     const faces = [];
@@ -98,6 +99,8 @@ if (canvas) {
     const side = axis => (axis[axis.length - 1] - axis[0]).toPrecision(3);
     pen.fillText(`d1: ${side(alpha)} across`, ax, ay);
     pen.fillText(`d2: ${side(beta)} across`, bx, by);
+    pen.textAlign = "left";
+    axes.forEach((name, i) => pen.fillText(`d${i + 1}: ${name}`, 16, canvas.height - 44 + 28 * i));
     pen.textAlign = "left";
     pen.fillText(`loss ${Math.pow(10, low).toPrecision(3)} to ${Math.pow(10, low + span).toPrecision(3)}`, 16, 30);
     canvas.dataset.turn = turn.toFixed(3);

@@ -17,13 +17,20 @@ from jinja2 import Environment, PackageLoader
 from landscape_sweep import figures
 from landscape_sweep.claims import Evidence, Verdict
 from landscape_sweep.report import verdicts as words
-from landscape_sweep.report.tables import MEANINGS, readable, readable_correlations
+from landscape_sweep.report.tables import (
+    MEANINGS,
+    readable,
+    readable_barriers,
+    readable_correlations,
+)
 from landscape_sweep.tracking import Sweep
 
 MOST_POINTS = 400_000
 """Grid points of all surfaces in the viewer: about 2.5 MB."""
 
 EVIDENCE_DPI = 110
+
+AXES = ("alpha", "beta")
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ def page(
         commands=_commands(runs),
         correlations=readable_correlations(correlations),
         pictures=pictures,
+        barriers=readable_barriers(sweep.barriers),
         left_out=left_out,
         surfaces=as_script(surface_data(sweep)),
         meanings=MEANINGS,
@@ -135,9 +143,15 @@ def surface_data(sweep: Sweep) -> list[dict[str, Any]]:
                 "alpha": [_digits(v) for v in axes[0][alpha]],
                 "beta": [_digits(v) for v in axes[1][beta]],
                 "loss": [[_digits(v) for v in row] for row in loss],
+                "axes": _axis_names(surface),
             }
         )
     return data
+
+
+def _axis_names(surface: pd.DataFrame) -> list[str]:
+    """What the two directions are, where the table says so."""
+    return [str(surface[f"{a}_label"].iloc[0]) for a in AXES if f"{a}_label" in surface]
 
 
 def _thinned(axis: np.ndarray, step: int) -> np.ndarray:

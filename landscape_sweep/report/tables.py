@@ -22,6 +22,9 @@ COLUMNS = {
     "seconds": "seconds",
 }
 
+JOINED = ("connectivity/naive/barrier", "connectivity/aligned_reset/barrier")
+"""Metrics of pairs of runs that the MLflow UI compares too."""
+
 MEANINGS = {
     "configuration": "Everything that was varied but the seed: model, batch size (bs), learning "
     "rate (lr) and whatever else the sweep varies.",
@@ -48,6 +51,25 @@ MEANINGS = {
 """A legend for the tables and figures."""
 
 
+def varied(runs: pd.DataFrame) -> list[str]:
+    """Configuration keys that differ between the runs."""
+    told = ("name", "label", "outcome", "reason", "command", "seconds")
+    return [
+        str(key)
+        for key in runs.columns
+        if "/" not in str(key)
+        and not str(key).startswith(("sweep.", "run_id"))
+        and key not in told
+        and runs[key].astype(str).nunique() > 1
+    ]
+
+
+def compared(runs: pd.DataFrame) -> list[str]:
+    """Keys and metrics worth comparing between runs: what varies, then what was measured."""
+    metrics = [name for name in (*COLUMNS, *JOINED) if "/" in name and name in runs]
+    return [*varied(runs), *metrics]
+
+
 def readable(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run, numbers as short texts, accuracy in percent; a dash where nothing is known.
 
@@ -65,6 +87,26 @@ def readable_correlations(found: pd.DataFrame) -> pd.DataFrame:
     for column in ("pearson", "spearman", "low", "high"):
         table[column] = table[column].map(lambda v: f"{v:+.2f}" if v == v else "–")
     return table
+
+
+def readable_barriers(barriers: pd.DataFrame) -> pd.DataFrame:
+    """A row for each configuration, path and set of images: mean and interval of each measure."""
+    if barriers.empty:
+        return pd.DataFrame()
+    rows = []
+    of = ["label", "mode", "split", "pairs"]
+    for (label, mode, split, pairs), group in barriers.groupby(of, sort=False):
+        row: dict[str, object] = {"configuration": label, "path": mode, "images": split}
+        for _, found in group.iterrows():
+            in_points = str(found["measure"]).startswith("accuracy")
+            numbers = [(100 if in_points else 1) * found[k] for k in ("mean", "low", "high")]
+            row[str(found["measure"]).replace("_", " ")] = _short(numbers[0])
+            interval = f"{_short(numbers[1])} to {_short(numbers[2])}"
+            row[f"{found['measure']} 95%".replace("_", " ")] = (
+                "–" if math.isnan(numbers[1]) else interval
+            )
+        rows.append({**row, "pairs": _short(pairs)})
+    return pd.DataFrame(rows).fillna("–")
 
 
 def _short(value: object) -> str:

@@ -41,6 +41,7 @@ from landscape_sweep.tracking.run_log import (
 )
 from landscape_sweep.tracking.store import Store, connect, find_store, read_file, read_text
 from landscape_sweep.tracking.tables import Sweep, load_runs, load_sweep, read_table, sweeps_tables
+from landscape_sweep.tracking.view import Links, save_view
 
 __all__ = [
     "ALGORITHM_1",
@@ -63,6 +64,7 @@ __all__ = [
     "WEIGHTS",
     "CellRecord",
     "Journal",
+    "Links",
     "RunLog",
     "Store",
     "Sweep",
@@ -84,6 +86,7 @@ __all__ = [
     "read_text",
     "recording",
     "reopen_run",
+    "save_view",
     "stored_config",
     "sweeps_tables",
     "trouble",
