@@ -67,7 +67,7 @@ def varied(runs: pd.DataFrame) -> list[str]:
 def compared(runs: pd.DataFrame) -> list[str]:
     """Keys and metrics worth comparing between runs: what varies, then what was measured."""
     metrics = [name for name in (*COLUMNS, *JOINED) if "/" in name and name in runs]
-    return [*varied(runs), *metrics]
+    return [*varied(runs), *(name for name in metrics if name != "hessian/converged")]
 
 
 def readable(runs: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,9 @@ from landscape_sweep.tracking.store import client_of
 VIEW = "landscape_sweep"
 """Key of the view; the UI keeps those that people share as tags of the experiment."""
 
+NAME_WIDTH = 360
+"""Pixels for a run's name, which says model, batch size, learning rate and seed."""
+
 LOCAL = "http://127.0.0.1:5000"
 """Where ``mlflow ui`` listens."""
 
@@ -43,13 +46,14 @@ def save_view(uri: str, parent_run_id: str, columns: Sequence[str]) -> Links:
     kinds = ["metrics" if "/" in column else "params" for column in columns]
     state = {
         "selectedColumns": [f"{k}.`{c}`" for k, c in zip(kinds, columns, strict=True)],
-        "searchFilter": "tags.`config.hash` != ''",  # runs that trained, not the sweeps' own
+        "columnWidths": {"attributes.`Run Name`": NAME_WIDTH},
     }
     client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(state))
     served = uri.startswith("http")
     start = f"{uri.rstrip('/') if served else LOCAL}/#/experiments/{experiment}/runs"
+    training = "workflowType=machine_learning"  # the UI opens for language models otherwise
     return Links(
         server="" if served else f"mlflow ui --backend-store-uri {uri}",
-        runs=f"{start}?viewStateShareKey={VIEW}",
-        report=f"{start}/{parent_run_id}/artifacts/report/report.html",
+        runs=f"{start}?{training}&viewStateShareKey={VIEW}",
+        report=f"{start}/{parent_run_id}/artifacts/report/report.html?{training}",
     )

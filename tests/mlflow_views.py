@@ -2,7 +2,7 @@
 
 To make the README's pictures from a sweep that has run under OUTPUTS:
 
-    python tests/report/mlflow_views.py OUTPUTS outputs/example
+    python tests/mlflow_views.py OUTPUTS outputs/example
 """
 
 from __future__ import annotations
@@ -79,16 +79,20 @@ def views(uri: str, address: str) -> Views:
     where = f"tags.`mlflow.parentRunId` = '{parent}' and metrics.`hessian/lambda_max` > 0"
     child = client.search_runs([experiment], where, max_results=1)[0]
     start = f"{address}/#/experiments/{experiment}/runs"
+    training = "workflowType=machine_learning"
     return Views(
-        runs=f"{start}?viewStateShareKey=landscape_sweep",
-        spectrum=f"{start}/{child.info.run_id}/model-metrics",
-        report=f"{start}/{parent}/artifacts/report/report.html",
+        runs=f"{start}?{training}&viewStateShareKey=landscape_sweep",
+        spectrum=f"{start}/{child.info.run_id}/model-metrics?{training}",
+        report=f"{start}/{parent}/artifacts/report/report.html?{training}",
     )
 
 
 def open_page(browser: Browser, address: str, errors: list[str]) -> Page:
     """A page in a context of its own; what it reports as an error is added to ``errors``."""
     page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    # Else MLflow's assistant opens over a third of the page. The report's own frame has no storage.
+    opened = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+    page.add_init_script(f"try {{ {opened} }} catch {{}}")
     page.set_default_timeout(1000 * SECONDS)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
@@ -96,26 +100,29 @@ def open_page(browser: Browser, address: str, errors: list[str]) -> Page:
     return page
 
 
-def show_runs(page: Page, columns: list[str]) -> None:
-    """Wait until the table of runs has these columns."""
-    for column in columns:
-        page.get_by_role("columnheader", name=column).first.wait_for()
+def show_runs(page: Page) -> None:
+    """Open the arrow beside the newest sweep, and wait until its runs are there."""
+    page.get_by_role("columnheader", name="hessian/trace").first.wait_for()
+    page.locator(".ag-row").first.get_by_role("button").first.click()
+    page.locator(".ag-row", has_text="seed0").first.wait_for()
 
 
 def show_spectrum(page: Page) -> None:
     """Wait until the chart of the eigenvalues by rank is there, and bring it into view."""
-    page.get_by_placeholder("Search metric charts").fill("eigenvalue")
-    chart = page.get_by_text("hessian/eigenvalue").first
-    chart.wait_for()
-    page.locator(".js-plotly-plot .scatterlayer").first.wait_for()
+    page.get_by_placeholder("Search metric charts").fill("hessian/eigenvalue")
+    page.get_by_text("(hessian/eigenvalue)").first.wait_for()
+    page.locator(".js-plotly-plot .scatterlayer .js-line").first.wait_for(state="attached")
 
 
 def show_report(page: Page) -> Frame:
     """Wait until the report is shown, and return the frame that holds it."""
-    frame = page.frame_locator("iframe").locator("h2#none, section#verdicts").first
-    frame.wait_for()
-    (found,) = (f for f in page.frames if f.query_selector("section#verdicts"))
-    return found
+    ends = time.monotonic() + SECONDS
+    while time.monotonic() < ends:
+        for frame in page.frames:
+            if frame.query_selector("section#verdicts"):
+                return frame
+        page.wait_for_timeout(500)
+    raise TimeoutError("the artifact view does not show the report")
 
 
 def main(outputs: str, out: str) -> None:
@@ -128,7 +135,7 @@ def main(outputs: str, out: str) -> None:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         found = views(uri, address)
         page = open_page(browser, found.runs, errors)
-        show_runs(page, ["hessian/trace"])
+        show_runs(page)
         page.wait_for_timeout(2000)
         page.screenshot(path=Path(out, "mlflow_runs.png"))
         page = open_page(browser, found.spectrum, errors)
