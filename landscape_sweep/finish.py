@@ -72,7 +72,8 @@ def measure_connectivity(runs: pd.DataFrame, parent: tracking.RunLog) -> None:
     rows = [{**of_pair.iloc[0][ends], **path_metrics(of_pair)} for of_pair in paths]
     measured = pd.DataFrame(rows)
     for number, metrics in enumerate(measured[_measures(measured)].to_dict("records")):
-        parent.metrics({str(k): v for k, v in metrics.items() if v == v}, number)
+        known = {str(name): value for name, value in metrics.items() if value == value}
+        parent.metrics(known, number)  # a label without BatchNorm lacks two of the modes
     parent.table(barriers(measured), tracking.BARRIERS)
     parent.flush()
     by_end = pd.concat([measured.assign(run_id=measured[end]) for end in ("run_a", "run_b")])
@@ -245,8 +246,11 @@ def _plane(alike: Alike, kept: Kept) -> Iterator[pd.DataFrame]:
         return
     plane = kept.find(_file(three))
     if plane is None and set(three) <= set(alike.networks):
-        with Progress(f"plane of {alike.label}") as progress:
-            plane = kept.add(_file(three), _plane_through(alike, three, progress))
+        try:
+            with Progress(f"plane of {alike.label}") as progress:
+                plane = kept.add(_file(three), _plane_through(alike, three, progress))
+        except ValueError as error:  # networks that are the same span no plane
+            log.warning("  no plane of %s: %s", alike.label, error)
     if plane is not None:
         yield plane.assign(label=alike.label)
 
@@ -254,7 +258,7 @@ def _plane(alike: Alike, kept: Kept) -> Iterator[pd.DataFrame]:
 def _plane_through(alike: Alike, three: Sequence[str], progress: Progress) -> pd.DataFrame:
     """``name, alpha, beta, loss, …``: grid points have no name, and the networks no loss.
 
-    BatchNorm statistics are re-estimated at every point (Garipov et al. 2018, appendix A.2).
+    BatchNorm statistics are re-estimated at every point, as by Garipov et al. (2018).
     """
     from landscape_sweep.probes import networks_plane, surface
     from landscape_sweep.probes.connectivity import has_batch_norm

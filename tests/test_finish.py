@@ -132,6 +132,16 @@ def test_the_plane_goes_through_three_seeds(command) -> None:
     assert (folder / "report/networks_plane.png").exists()
 
 
+def test_three_networks_that_are_the_same_span_no_plane(command, measured: list[str]) -> None:
+    ended = command(*SMALL, "seed=0,1,2", "fork_step=0", "epochs=0")
+    assert ended.status == 0
+    assert measured == ["pair", "pair", "pair"]
+    assert "no plane of mlp bs20 lr0.01: the three networks lie on one line" in ended.out
+    (sweep,) = sweeps()
+    assert sweep.planes.empty
+    assert sweep.barriers["mean"].abs().max() == 0
+
+
 def test_an_even_plane_is_refused(command) -> None:
     ended = command(*SMALL, "seed=0,1", "probe.connectivity.plane=4")
     assert ended.status == 2
