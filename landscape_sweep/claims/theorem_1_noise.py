@@ -9,8 +9,8 @@ equipartition is asked of configurations that keep it.
 Corrected. The noise follows the curvature, Σ ∝ H near a minimum, and its slope on λ is 1 where
 eq. 7 has 0; weights then vary alike in all directions, or more in sharp ones (Feng & Tu 2021).
 Stable minima of squared loss that interpolate have ‖H‖_F ≤ O(√B/η) (Wu, Wang & Su 2022). Batch
-sharpness ⟨gᵀH_B g⟩/⟨‖g‖²⟩ settles at 2/η (Andreyev & Beneventano 2025). Seen by the probe
-``stationarity``, with ``v_i`` the leading eigenvectors.
+sharpness ⟨gᵀH_B g⟩/⟨‖g‖²⟩ settles at 2/η (Andreyev & Beneventano 2024). The probe
+``stationarity`` sees all of this along v_i, the leading eigenvectors of H.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLAIM = "theorem_1"
 EXPERIMENT = "stationary_noise"
 RATIO = "stationarity/fdr_ratio"
 WITHIN = Region(0.95, 1.05)
-"""Yaida's ratio of SGD that is stationary (he asks for 1 to within a percent to decay the rate)."""
+"""Yaida's ratio of SGD that counts as stationary."""
 
 INTERPOLATES = 0.01
 """Training loss below which a minimum of squared loss counts as interpolating."""

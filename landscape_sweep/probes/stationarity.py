@@ -8,7 +8,7 @@ Hessian, with s_i = v_iᵀΣv_i the noise of single samples, weights in a quadra
     Var_i = (η s_i / B) (1 + β) / (λ_i (1 − β)(2(1 + β) − ηλ_i)):
 
 as 1/λ_i where the noise is isotropic (eq. 7's equipartition), all alike where Σ ∝ H. Batch
-sharpness ⟨gᵀH_B g⟩/⟨‖g‖²⟩ is said to settle at 2/η (Andreyev and Beneventano 2025), and stable
+sharpness ⟨gᵀH_B g⟩/⟨‖g‖²⟩ is said to settle at 2/η (Andreyev and Beneventano 2024), and stable
 interpolating minima of squared loss to have ‖H‖_F ≤ O(√B/η) (Wu, Wang and Su 2022).
 """
 
