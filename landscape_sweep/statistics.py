@@ -368,13 +368,14 @@ def granulated_kendall(x: Floats, y: Floats, axes: NDArray[np.integer]) -> tuple
     Returns:
         Ψ, the mean of ψ over the axes, and ψ (k,): the mean sign of Δx Δy over pairs that differ
         in that axis alone, averaged within each cell of the other axes first. NaN for an axis
-        without such pairs.
+        without such pairs, or along which x never moves.
 
     Ψ = Σ w s over pairs; its variance is that of its configurations' parts, Σ_i (Σ_j w_ij (s_ij −
     Ψ))² (the infinitesimal jackknife, Efron 1982). Leaving configurations out would also take
     cells apart, which have few of them, and makes intervals a third wider (coverage above 99%).
     """
     pairs = [_pairs_along(axes, j) for j in range(axes.shape[1])]
+    pairs = [p if (x[p[0]] != x[p[1]]).any() else (p[0][:0], p[1][:0], p[2][:0]) for p in pairs]
     signs = [np.sign(x[a] - x[b]) * np.sign(y[a] - y[b]) for a, b, _ in pairs]
     weights = [_weights_of_cells(cell) for _, _, cell in pairs]
     psi = np.array([w @ s if len(s) else np.nan for w, s in zip(weights, signs, strict=True)])
@@ -473,6 +474,7 @@ GEOMETRY = ("hessian/", "sharpness/", "noise/", "surface/", "connectivity/", "me
 BOOKKEEPING = (
     *("hessian/trace_se", "hessian/converged", "hessian/products", "hessian/product_error"),
     *("hessian/eigenvalue", "noise/trace_se"),  # the last value of the former is the last rank
+    *("measure/train_images", "measure/test_images"),
 )
 OUTCOMES = ("test/accuracy", "test/loss", "gap/loss", "gap/accuracy")
 FEWEST_CONFIGS = 6

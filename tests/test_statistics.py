@@ -357,6 +357,15 @@ def test_a_measure_can_rank_along_one_axis_and_fail_along_another() -> None:
     assert found.value == pytest.approx(0.0)
 
 
+def test_an_axis_along_which_a_measure_never_moves_does_not_count() -> None:
+    """A number of parameters is the same for every seed, rate and batch size."""
+    axes = np.array(list(itertools.product(range(3), range(4))))
+    y = np.random.default_rng(13).normal(size=12)
+    found, psi = granulated_kendall(axes[:, 0].astype(float), y, axes)
+    assert np.isnan(psi[1])
+    assert found.value == psi[0] == pytest.approx(brute_granulated(axes[:, 0], y, axes)[0])
+
+
 # Many tests
 
 

@@ -22,7 +22,13 @@ from landscape_sweep.claims import table
 from landscape_sweep.claims.association import scatter
 from landscape_sweep.claims.question import Measured, NotMeasurableError, Question, answer
 from landscape_sweep.claims.verdict import Evidence, Region, Verdict, number
-from landscape_sweep.statistics import Floats, granulated_kendall, left_out_errors, mean
+from landscape_sweep.statistics import (
+    BOOKKEEPING,
+    Floats,
+    granulated_kendall,
+    left_out_errors,
+    mean,
+)
 
 GEOMETRY = ("hessian/", "sharpness/", "noise/", "measure/", "surface/")
 GAP = "gap/loss"
@@ -88,7 +94,11 @@ def _logs(columns: pd.DataFrame) -> Floats:
 def _ranking(runs: pd.DataFrame) -> Iterator[Verdict]:
     """Ψ of every geometric measure that varies."""
     done = table.completed(runs)
-    measures = [c for c in runs.columns if c.startswith(GEOMETRY) and done[c].nunique() > 1]
+    measures = [
+        c
+        for c in runs.columns
+        if c.startswith(GEOMETRY) and c not in BOOKKEEPING and done[c].nunique() > 1
+    ]
     for measure in measures or ["sharpness/sam"]:
         yield from answer(
             Question(
