@@ -121,23 +121,28 @@ def at_stored_weights(
 ) -> tuple[Config, str | None]:
     """The configuration, and the finished run whose weights it takes in place of training.
 
-    With ``rerun``, probes that look at a network in training are left out where stored weights
+    Probes that look at a network in training are left out, with ``rerun``, where stored weights
     can answer all others. In a sweep they are not: its cells are named by what was asked for.
     """
     trained = find_trained(store, config, train_hash) if config.resume else None
-    if trained or not (config.resume and config.rerun) or config.sweep.id:
+    if trained or not config.resume:
         return config, trained
     unseen = schema.in_training(config)
+    told = ", ".join(f"probe.{name}" for name in unseen)
     reduced = schema.without_probes(config, unseen)
-    trained = find_trained(store, reduced, train_hash)
+    trained = find_trained(store, reduced, train_hash) if unseen else None
     if trained is None:
-        log.info("no weights of this training are stored: training")
+        if config.rerun:
+            log.info("no weights of this training are stored: training")
         return config, None
-    log.info(
-        "left out, as stored weights can't answer them: %s (resume=false trains again)",
-        ", ".join(f"probe.{name}" for name in unseen),
-    )
-    return reduced, trained
+    if config.rerun and not config.sweep.id:
+        log.info(
+            "left out, as stored weights can't answer all of them: %s (resume=false trains again)",
+            told,
+        )
+        return reduced, trained
+    log.info("training again, as stored weights can't answer all of: %s", told)
+    return config, None
 
 
 def find_trained(store: tracking.Store, config: Config, train_hash: str) -> str | None:

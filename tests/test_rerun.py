@@ -79,7 +79,7 @@ def test_once_more_changed_and_probed(command, monkeypatch: pytest.MonkeyPatch) 
         probes = ("probe=rank", "probe.rank.samples=5", "probe.samples=20")
         ended = command(*probes, "+probe.dynamics.every=1", asked)
     assert ended.status == 0
-    assert "left out, as stored weights can't answer them: probe.dynamics" in ended.out
+    assert "left out, as stored weights can't answer all of them: probe.dynamics" in ended.out
     probed = found()[1]
     assert probed.data.tags["weights.from"] == first.info.run_id
     assert probed.data.tags["train.hash"] == first.data.tags["train.hash"]
@@ -102,9 +102,14 @@ def test_once_more_changed_and_probed(command, monkeypatch: pytest.MonkeyPatch) 
     assert same.data.tags["config.hash"] == first.data.tags["config.hash"]
     assert "weights.from" not in same.data.tags
     assert values(same) == values(first)
+    ended = command("-m", asked, "+probe.dynamics.every=1")
+    assert "training again, as stored weights can't answer all of: probe.early, probe.dynamics" in (
+        ended.out
+    )
+    assert "dynamics/lambda_max" in found()[3].data.metrics
     ended = command("-m", asked, "model=cnn", "model.width=2", "seed=0,1")
     assert ended.status == 0
-    for run, seed in zip(found()[3:], "01", strict=True):
+    for run, seed in zip(found()[4:], "01", strict=True):
         keys = run.data.params
         assert (keys["model.name"], keys["model.width"], keys["seed"]) == ("cnn", "2", seed)
         assert (keys["epochs"], keys["data.train_size"]) == ("1", "100")
