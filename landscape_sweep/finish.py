@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from landscape_sweep import build, tracking, training
@@ -143,7 +142,7 @@ class Alike:
             try:
                 file = tracking.read_file(self.store, run_id, tracking.WEIGHTS)
                 training.load_weights(network, file)
-            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 log.warning("  no connectivity of %s seed%s: %s", self.label, seed, error)
                 continue
             networks[run_id] = network.eval()
@@ -157,8 +156,12 @@ def _file(run_ids: Sequence[str]) -> str:
 
 def _alike(label: str, group: pd.DataFrame, store: tracking.Store) -> Alike | None:
     """The runs of one label; None where nothing is to be measured between them."""
-    text = tracking.read_text(store, str(group["run_id"].iloc[0]), tracking.CONFIG)
-    config = schema.from_json(text)
+    try:
+        text = tracking.read_text(store, str(group["run_id"].iloc[0]), tracking.CONFIG)
+        config = schema.from_json(text)
+    except (OSError, ValueError) as error:
+        log.warning("  no connectivity of %s: its %s: %s", label, tracking.CONFIG, error)
+        return None
     keys = config.probe.connectivity
     if keys is None or len(group) < 2:
         return None

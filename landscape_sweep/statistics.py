@@ -234,7 +234,7 @@ def over_pairs(values: Floats, first: ArrayLike, second: ArrayLike) -> Estimate:
         second: (pairs,) the other one. The error is NaN for fewer than three networks.
     """
     ends = np.stack([first, second])
-    networks = np.unique(ends)
+    networks = pd.unique(ends.ravel())  # by appearance: sums would round by names that are random
     count, value = len(networks), float(np.mean(values))
     if count < 3:
         return Estimate(value, math.nan, 1)

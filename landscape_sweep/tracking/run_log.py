@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import math
+import shutil
 import tempfile
 import time
 import traceback
@@ -14,9 +16,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pandas as pd
 
+from landscape_sweep.atomic import replacing
 from landscape_sweep.tracking.layout import OUTCOMES
 from landscape_sweep.tracking.patience import PatientClient, cause, is_away
 from landscape_sweep.tracking.store import Store, client_of, read_file
@@ -149,7 +154,9 @@ class RunLog:
 
     def text(self, text: str, path: str) -> None:
         """Log a text file under ``path``."""
-        self.store.client.log_text(self.run_id, text, path)
+        with _staged(path) as file:
+            file.write_text(text)
+            self._put(file, path)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Log a figure under ``path``; the suffix decides the format."""
@@ -159,9 +166,25 @@ class RunLog:
 
     def file(self, file: Path, path: str) -> None:
         """Log a file of the same name under ``path``."""
-        folder = str(Path(path).parent)
-        self.store.client.log_artifact(self.run_id, str(file), "" if folder == "." else folder)
+        self._put(file, path)
         self.journal.files.append(path)
+
+    def _put(self, file: Path, path: str) -> None:
+        """Make a file an artifact; on this machine whole or not at all, as MLflow's copy is not."""
+        if self._folder is None:
+            folder = str(Path(path).parent)
+            self.store.client.log_artifact(self.run_id, str(file), "" if folder == "." else folder)
+            return
+        target = self._folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target, self._folder.parent) as part:  # beside what MLflow lists
+            shutil.copyfile(file, part)
+
+    @functools.cached_property
+    def _folder(self) -> Path | None:
+        """Where the run's artifacts lie, if that is on this machine."""
+        place = urlparse(self.store.client.get_run(self.run_id).info.artifact_uri)
+        return Path(url2pathname(place.path)) if place.scheme == "file" else None
 
     def replay(self, journal: Journal) -> None:
         """Log again what another run had logged: its metrics, and copies of its files.

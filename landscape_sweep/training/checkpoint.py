@@ -63,8 +63,6 @@ def write_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as part:
         write_tensors(checkpoint.tensors, {"state": json.dumps(checkpoint.state)}, part)
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
         if file.exists():
             os.replace(file, previous(file))
 

@@ -64,6 +64,19 @@ def test_damaged_weights_and_journals_are_said_and_made_again(command, damaged, 
         assert again.read_bytes() == whole
 
 
+def test_a_damaged_configuration_costs_the_report_its_paths_only(command) -> None:
+    joined = (*TINY, "probe=fast", "probe.samples=20", "probe.hessian.k=2")
+    assert command(*joined).status == 0
+    paths = "outputs/mlartifacts/*/artifacts/connectivity/paths.csv"
+    assert list(Path().glob(paths))
+    for file in Path("outputs/mlartifacts").glob("*/artifacts/config.json"):
+        file.write_text(file.read_text()[:50])
+    ended = command(*joined)
+    assert ended.status == 0
+    assert "no connectivity of mlp bs128 lr0.01: its config.json: " in ended.out
+    assert "report: " in ended.out
+
+
 def test_a_database_cut_short_is_said_with_what_to_do(command) -> None:
     assert command(*TINY, "seed=0").status == 0
     database = Path("outputs/mlflow.db")

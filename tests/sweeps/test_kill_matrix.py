@@ -23,59 +23,57 @@ LIFE = (
     *("probing", "database", "connectivity", "report", "report"),
 )
 """Phases in which one sweep is killed, one after the other."""
-MOMENTS = {"checkpoint": 5, "database": 20}
-"""Phases of milliseconds, many in a run: how many of them are let pass at most."""
+MOMENTS = ("checkpoint", "database")
+"""Phases of milliseconds, many in a run."""
+PASSED = {"checkpoint": 5, "database": 20, "training": 2, "probing": 2}
+"""From how many of a phase, in a sweep, the one to kill in is drawn."""
 INTERRUPTIBLE = ("training", "probing", "connectivity")
 """Phases in which Ctrl-C may take the place of a kill."""
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RealSweep:
+    """The sweep that nothing happened to."""
+    sweep = RealSweep(tmp_path_factory.mktemp("undisturbed"), SWEEP, LAST_WORDS)
+    assert sweep.run() == 0, sweep.said()
+    return sweep
+
+
 @pytest.mark.faults
-@pytest.mark.timeout(3000)
-def test_kills_all_over_the_life_of_a_sweep(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_twelve_kills_all_over_the_life_of_a_sweep(
+    tmp_path: Path, undisturbed: RealSweep, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
     began = time.monotonic()
-    undisturbed = RealSweep(tmp_path / "undisturbed", SWEEP, LAST_WORDS)
-    assert undisturbed.run() == 0, undisturbed.said()
-    expected, whole = undisturbed.found(), time.monotonic() - began
-    assert len(expected["runs"]) == 6
+    draw = random.Random(seed)
+    victim = RealSweep(tmp_path, SWEEP, LAST_WORDS)
     killed: Counter[tuple[str, str]] = Counter()
-    for seed in range(2):
-        draw = random.Random(seed)
-        victim = RealSweep(tmp_path / f"victim{seed}", SWEEP, LAST_WORDS)
-        finished: set[str] = set()
-        for phase in LIFE:
-            momentary = phase in MOMENTS
-            interrupt = phase in INTERRUPTIBLE and draw.random() < 0.4
-            how = signal.SIGINT if interrupt else signal.SIGKILL
-            skip = draw.randrange(MOMENTS.get(phase, 2 if phase in ("training", "probing") else 1))
-            delay = 0.0 if momentary else draw.uniform(0, 0.5)
-            met = victim.kill(phase, skip, delay, how)
-            if met is not None:
-                killed[met, how.name] += 1
-            if (victim.folder / "outputs/mlflow.db").exists():
-                now = victim.finished()
-                assert finished <= now, "what was finished is lost"
-                finished = now
-        assert victim.run() == 0, victim.said()
-        assert finished <= victim.finished()
-        outcomes = victim.statuses()
-        # Each of the six ran to its end once, and nothing looks as if it were running still.
-        assert outcomes.count(("completed", "FINISHED")) == 6
-        assert set(outcomes) <= {("completed", "FINISHED"), ("interrupted", "KILLED")}
-        assert_same(victim.found(), expected)
-        assert not list(victim.folder.glob("outputs/checkpoints/*"))
-        assert not list(victim.folder.rglob("*.part"))
+    finished: set[str] = set()
+    for phase in LIFE:
+        interrupt = phase in INTERRUPTIBLE and draw.random() < 0.4
+        how = signal.SIGINT if interrupt else signal.SIGKILL
+        skip = draw.randrange(PASSED.get(phase, 1))
+        delay = 0.0 if phase in MOMENTS else draw.uniform(0, 0.5)
+        met = victim.kill(phase, skip, delay, how)
+        if met is not None:
+            killed[met, how.name] += 1
+        if (victim.folder / "outputs/mlflow.db").exists():
+            now = victim.finished()
+            assert finished <= now, "what was finished is lost"
+            finished = now
     with capsys.disabled():
-        print(f"\nundisturbed: {whole:.0f} s; {killed.total()} kills in two sweeps, by phase:")
-        for (phase, how), count in sorted(killed.items()):
-            print(f"  {phase:12s} {how:7s} {count}")
-        print(
-            expected["runs"]
-            .merge(victim.found()["runs"], how="outer", indicator=True)[
-                ["name", "train/loss", "test/loss", "hessian/trace", "_merge"]
-            ]
-            .to_string()
-        )
-    assert killed.total() >= 20
-    assert {phase for phase, _ in killed} == set(LIFE)
+        counts = ", ".join(f"{count} in {at} ({how})" for (at, how), count in killed.items())
+        print(f"\nkilled {killed.total()} times in {time.monotonic() - began:.0f} s: {counts}")
+    assert victim.run() == 0, victim.said()
+    assert finished <= victim.finished()
+    outcomes = victim.statuses()
+    # Each of the six ran to its end once, and nothing looks as if it were running still.
+    assert outcomes.count(("completed", "FINISHED")) == 6
+    assert set(outcomes) <= {("completed", "FINISHED"), ("interrupted", "KILLED")}
+    assert_same(victim.found(), undisturbed.found())
+    assert not list(victim.folder.glob("outputs/checkpoints/*"))
+    assert not list(victim.folder.glob("outputs/sweeps/*/report/*.part"))
+    # A moment may end before the kill is there, and a sweep before a phase comes round again.
+    assert killed.total() >= 10
+    assert len({phase for phase, _ in killed}) >= 5
