@@ -102,3 +102,12 @@ def test_runs_that_differ_in_seed_share_initialisation_and_first_steps_by_key() 
 def test_another_fork_seed_is_another_trunk() -> None:
     first, second = (weights_by_epoch("fork_step=10", f"fork_seed={seed}") for seed in (0, 1))
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_fork_beyond_the_last_step_is_a_mistake(command) -> None:
+    """1,437 images in batches of 100: 14 whole ones an epoch."""
+    keys = ("data=digits", "model=mlp", "probe=none", "batch_size=100", "epochs=2", "dry_run=true")
+    assert command(*keys, "fork_step=28").status == 0
+    ended = command(*keys, "fork_step=29")
+    assert ended.status == 2
+    assert ended.err == "landscape_sweep: fork_step=29: takes at most 28 (training steps)\n"
