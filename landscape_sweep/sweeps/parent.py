@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig, open_dict
 
 from landscape_sweep import finish, names, tracking
 from landscape_sweep.config import Config, ConfigError
+
+log = logging.getLogger("landscape_sweep")
 
 
 def open_parent(
@@ -70,6 +73,11 @@ def reported(
         tracking.close_stale(parent.store, sweep_id)  # whichever process it was of has ended
         try:
             finish.finish(config, sweep_id, parent)
+        except Exception as error:
+            if outcome != "interrupted":
+                raise
+            # Ctrl-C in the midst of an import leaves a library half there, for this process.
+            log.warning("no report, as this was interrupted: %s: %s", type(error).__name__, error)
         finally:
             parent.end(outcome)
     return failed
