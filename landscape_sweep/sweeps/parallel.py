@@ -109,7 +109,8 @@ def launch(
     seconds = 0.0  # of all jobs that have ended
     try:
         while len(returned) < len(jobs):
-            while waiting and len(pool) < workers:
+            at_work = sum(worker.at is not None for worker in pool)
+            while len(pool) < min(workers, at_work + len(waiting)):
                 pool.append(_start(work, share))
             for worker in pool:
                 if worker.at is None and waiting:
@@ -150,7 +151,7 @@ def divide(
     """
     gpus = () if device == "cpu" else visible_gpus()
     cores = len(os.sched_getaffinity(0))
-    workers = jobs or len(gpus) * jobs_per_gpu or max(1, cores // (threads or 1))
+    workers = jobs or min(len(gpus) * jobs_per_gpu, cores) or max(1, cores // (threads or 1))
     return workers, Share(max(1, cores // workers), gpus, jobs_per_gpu)
 
 
@@ -186,10 +187,10 @@ def _inherited(threads: int) -> Iterator[None]:
     A terminal sends Ctrl-C to all its processes; the driver alone shall decide what it means.
     Libraries read the number of threads when they are first imported.
     """
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in variables}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ.update(dict.fromkeys(names, str(threads)))
+    os.environ.update(dict.fromkeys(variables, str(threads)))
     try:
         yield
     finally:
@@ -239,19 +240,25 @@ def _work(connection: Connection, work: bytes) -> None:
     threading.Thread(target=_die_with_driver, daemon=True).start()
     signal.signal(signal.SIGTERM, _interrupt)
     sys.stdout, sys.stderr = NamedLines(sys.stdout), NamedLines(sys.stderr)
-    try:
+    with suppress(KeyboardInterrupt):
         share, context, task, singletons = cloudpickle.loads(work)
         setup_globals()
         Singleton.set_state(singletons)
         with leased(share.gpus, share.jobs_per_gpu) if share.gpus else nullcontext() as gpu:
             if gpu is not None:
                 os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
-            while True:
-                name, job = connection.recv()
+            for name, job in _received(connection):
                 sys.stdout.name = sys.stderr.name = name
-                connection.send(execute(job, context, task))
-    except (EOFError, OSError, KeyboardInterrupt):
-        pass  # nothing more to do
+                result = execute(job, context, task)
+                with suppress(BrokenPipeError):  # the driver has been interrupted
+                    connection.send(result)
+
+
+def _received(connection: Connection) -> Iterator[tuple[str, Job]]:
+    """The jobs that the driver sends, with their names, until it closes the connection."""
+    with suppress(EOFError, ConnectionResetError):
+        while True:
+            yield connection.recv()
 
 
 def _die_with_driver() -> None:

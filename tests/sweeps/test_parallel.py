@@ -110,6 +110,7 @@ def test_shares_fit_into_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (("cpu", None, 40, 1), (40, 1)),
         (("auto", None, None, 1), (3, 5)),
         (("auto", None, None, 2), (6, 2)),
+        (("auto", None, None, 8), (16, 1)),
         (("auto", None, 2, 1), (2, 8)),
     ]
     for (device, threads, jobs, per_gpu), expected in cases:
