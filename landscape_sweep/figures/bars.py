@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy import stats
 
-from landscape_sweep.figures.style import architectures, look, panels, seeds_each
+from landscape_sweep.figures.style import architectures, headline, look, panels, seeds_each
 
 METRICS = {
     "sharpness/sam": "sharpness $S_{0.05}$ (loss)",
@@ -40,9 +40,10 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
         if number % 2:  # the names stand at the left column alone
             axes.tick_params(axis="y", labelleft=False)
     more = f" ({ROWS} of {len(labels)} configurations)" if len(labels) > ROWS else ""
-    figure.suptitle(
+    headline(
+        figure,
         f"Metrics by configuration: mean and 95% interval over {seeds_each(runs)}; "
-        f"a point a run{more}"
+        f"a point a run{more}",
     )
     return figure
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from scipy import stats
 
-from landscape_sweep.figures.style import architectures, intensity, log_x, log_y, look, panels
+from landscape_sweep.figures.style import (
+    architectures,
+    headline,
+    intensity,
+    log_x,
+    log_y,
+    look,
+    panels,
+    seeds_each,
+)
 
 METRICS = {
     "hessian/trace": "Hessian trace (loss / squared parameter)",
@@ -22,7 +29,8 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
 
     Points are configurations, the means of their seeds. Lines join a batch size, so that a law
     in η/B alone would put them onto one another; slopes are those of
-    log tr = a + b_η log η + b_B log B within an architecture, with Student's 95% interval.
+    log tr = a + b_η log η + b_B log B within an architecture. Their intervals are the verdict's
+    business (``claims``), which leaves out a configuration at a time.
 
     Args:
         runs: one row a completed run. Where some were stopped at a training loss, only they are
@@ -57,7 +65,11 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
         log_x(axes)
         log_y(axes)
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-    figure.suptitle(f"Noise against flatness, {where}; larger points, larger batches")
+    headline(
+        figure,
+        f"Noise against flatness, {where}; n configurations, means of {seeds_each(runs)}; "
+        "larger points, larger batches",
+    )
     return figure
 
 
@@ -71,14 +83,14 @@ def _at_one_loss(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _said(means: pd.DataFrame, metric: str) -> str:
     found = [
-        f"$b_{sign}$ = {value:+.2f} ± {half:.2f}".replace("-", "−")
-        for sign, (value, half) in slopes(means, metric).items()
+        f"$b_{sign}$ = {value:+.2f}".replace("-", "−")
+        for sign, value in slopes(means, metric).items()
     ]
     return ", ".join([*found, f"n = {len(means)}"])
 
 
-def slopes(means: pd.DataFrame, metric: str) -> dict[str, tuple[float, float]]:
-    """Exponents b_η and b_B of a power law, with half their 95% intervals, where both are known.
+def slopes(means: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Exponents b_η and b_B of a power law by least squares, where both are determined.
 
     Args:
         means: ``optimizer.lr, batch_size`` and ``metric``, positive, one row a configuration.
@@ -86,12 +98,7 @@ def slopes(means: pd.DataFrame, metric: str) -> dict[str, tuple[float, float]]:
     keys = {"η": "optimizer.lr", "B": "batch_size"}
     varied = {sign: key for sign, key in keys.items() if means[key].nunique() > 1}
     design = np.column_stack([np.ones(len(means)), *(np.log(means[k]) for k in varied.values())])
-    free = len(means) - design.shape[1]
-    if not varied or free < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
+    if len(means) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
         return {}
-    y = np.log(means[metric].to_numpy(float))
-    coefficients: NDArray[np.float64] = np.linalg.lstsq(design, y, rcond=None)[0]
-    left = y - design @ coefficients
-    covariance = (left @ left) / free * np.linalg.inv(design.T @ design)
-    half = stats.t.ppf(0.975, free) * np.sqrt(np.diag(covariance))
-    return dict(zip(varied, zip(coefficients[1:], half[1:], strict=True), strict=True))
+    coefficients = np.linalg.lstsq(design, np.log(means[metric].to_numpy(float)), rcond=None)[0]
+    return dict(zip(varied, map(float, coefficients[1:]), strict=True))

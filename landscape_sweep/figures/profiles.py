@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import PALETTE, legend_below, panels
+from landscape_sweep.figures.style import PALETTE, headline, legend_below, panels
 
 
 def profiles(points: pd.DataFrame, curvature: pd.DataFrame) -> Figure:
@@ -46,7 +46,7 @@ def profiles(points: pd.DataFrame, curvature: pd.DataFrame) -> Figure:
             fontsize=8,
         )
         axes.set(xlabel="distance in parameter space", ylabel="cross-entropy")
-    figure.suptitle("Loss along lines through the trained network")
+    headline(figure, "Loss along lines through the trained network")
     if panel:
         legend_below(figure, panel[0], columns=2)
     return figure

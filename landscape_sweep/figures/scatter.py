@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
-from landscape_sweep.figures.style import log_x, look, panels, seeds_each
+from landscape_sweep.figures.style import headline, log_x, look, panels, seeds_each
 
 GEOMETRY = {
     "sharpness/sam": "sharpness $S_{0.05}$ (loss)",
@@ -63,9 +63,10 @@ def geometry_against_generalisation(runs: pd.DataFrame, correlations: pd.DataFra
         if logarithmic:
             log_x(axes)
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-    figure.suptitle(
+    headline(
+        figure,
         "Geometry against generalisation: Spearman's ρ over n configurations [95% interval], "
-        f"{seeds_each(runs)}"
+        f"{seeds_each(runs)}",
     )
     return figure
 

@@ -11,6 +11,7 @@ from landscape_sweep.figures.style import (
     PALETTE,
     Configurations,
     band,
+    headline,
     log_y,
     panels,
     seeds_each,
@@ -67,9 +68,10 @@ def hessian_spectra(spectra: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             axes.set_yscale("symlog")
         whole_x(axes)
     count, total = int(spectra["converged"].astype(bool).sum()), len(spectra)
-    figure.suptitle(
+    headline(
+        figure,
         f"Hessian spectrum, top values: {count} of {total} converged (others hollow); "
-        f"{seeds_each(runs)}{told.left_out}"
+        f"{seeds_each(runs)}{told.left_out}",
     )
     told.explain(figure, every)
     return figure
@@ -114,7 +116,7 @@ def spectral_density(densities: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         axes.legend(fontsize=7, loc="upper right")
     total = len(measured)
     more = f", {len(chosen)} of {total} configurations" if total > len(chosen) else ""
-    figure.suptitle(f"Spectral density of the Hessian, one run a configuration{more}")
+    headline(figure, f"Spectral density of the Hessian, one run a configuration{more}")
     return figure
 
 
@@ -147,9 +149,10 @@ def algorithm_1(values: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         axes.set(xlabel="rank", ylabel="algorithm 1 / certified eigenvalue", title=title)
         whole_x(axes)
     off = (ratio["ratio"] - 1).abs()
-    figure.suptitle(
+    headline(
+        figure,
         f"Algorithm 1 as written: {int((off > 0.01).sum())} of {len(off)} eigenvalues are off by "
-        f"more than 1%, median error {100 * off.median():.2g}%{told.left_out}"
+        f"more than 1%, median error {100 * off.median():.2g}%{told.left_out}",
     )
     told.explain(figure, every)
     return figure

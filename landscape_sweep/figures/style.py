@@ -4,6 +4,7 @@ apart."""
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -24,6 +25,8 @@ PANELS = 12
 """Panels of one figure at most: more can't be read."""
 COLUMNS = 6
 """Architectures side by side at most."""
+CHARACTERS = 11
+"""Characters of a title to an inch."""
 
 # Viridis without its palest part, which white paper swallows.
 SHADES = ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)))
@@ -85,6 +88,11 @@ def panels(
     return figure, [figure.add_subplot(rows, columns, i + 1, **keys) for i in range(count)]
 
 
+def headline(figure: Figure, text: str) -> None:
+    """The figure's title, in as many lines as its width asks for."""
+    figure.suptitle(textwrap.fill(text, int(CHARACTERS * figure.get_figwidth())))
+
+
 def log_x(axes: Axes) -> None:
     """A logarithmic abscissa whose labels have room in a narrow panel; call it after drawing."""
     axes.set_xscale("log")
@@ -109,7 +117,7 @@ def _plain(axis: Axis) -> None:
 
 def whole_x(axes: Axes) -> None:
     """Ticks at whole numbers only: epochs, ranks."""
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def legend_below(figure: Figure, *axes: Axes, columns: int = 3) -> None:
@@ -226,7 +234,7 @@ def band(
     """The mean over the runs of one configuration at each x, and their whole range as a band."""
     seeds = curves.groupby(x)[y].agg(["mean", "min", "max"])
     colour, marker = look
-    marked = marker if label is not None and len(seeds) <= 30 else None
+    marked = marker if len(seeds) == 1 or (label is not None and len(seeds) <= 30) else None
     axes.plot(
         seeds.index,
         seeds["mean"],

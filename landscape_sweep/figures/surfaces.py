@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from landscape_sweep.figures.style import PALETTE, PANELS, panels
+from landscape_sweep.figures.style import PALETTE, PANELS, headline, panels
 
 WIDE = 10.0
 """Losses whose largest is above this many times the smallest are shown on a logarithmic scale."""
@@ -75,7 +75,7 @@ def contours(
         axes.set(xlim=(alpha[0], alpha[-1]), ylim=(beta[0], beta[-1]))
         axes.set_aspect("equal" if np.ptp(beta) > np.ptp(alpha) / 3 else "auto")
         axes.grid(visible=False)
-    figure.suptitle(_heading("Loss contours", surfaces, wide))
+    headline(figure, _heading("Loss contours", surfaces, wide))
     return figure
 
 
@@ -132,7 +132,7 @@ def surfaces_3d(surfaces: pd.DataFrame, titles: pd.Series) -> Figure:
             )
         axes.tick_params(labelsize=6, pad=0)
         axes.set_box_aspect(None, zoom=0.82)  # type: ignore[call-arg]
-    figure.suptitle(_heading("Loss surfaces", surfaces, wide))
+    headline(figure, _heading("Loss surfaces", surfaces, wide))
     return figure
 
 

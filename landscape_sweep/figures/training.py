@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from landscape_sweep.figures.style import (
     Configurations,
     band,
+    headline,
     log_y,
     loss_name,
     panels,
@@ -46,9 +47,10 @@ def training_dynamics(histories: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         if what == "loss":
             log_y(axes)
         whole_x(axes)
-    figure.suptitle(
+    headline(
+        figure,
         "Training dynamics: test solid, training dashed; "
-        f"mean and range of {seeds_each(runs)}{told.left_out}"
+        f"mean and range of {seeds_each(runs)}{told.left_out}",
     )
     told.explain(figure, every)
     return figure
@@ -81,7 +83,7 @@ def geometry_through_training(histories: pd.DataFrame, runs: pd.DataFrame) -> Fi
         if (labelled.loc[labelled["metric"] == metric, "value"] > 0).all():
             log_y(axes)
         whole_x(axes)
-    figure.suptitle(f"Geometry through training, mean and range of {seeds_each(runs)}")
+    headline(figure, f"Geometry through training, mean and range of {seeds_each(runs)}")
     told.explain(figure, every)
     return figure
 

@@ -77,7 +77,8 @@ def plans(sweep: Sweep, correlations: pd.DataFrame) -> Iterator[Plan]:
         "noise_against_flatness",
         "Noise against flatness",
         "Theorem 1's story has noise make minima flatter: a negative slope in the learning rate "
-        "(b_η) and a positive one in the batch size (b_B); lines join one batch size.",
+        "(b_η) and a positive one in the batch size (b_B); lines join one batch size. The slopes' "
+        "intervals stand with the verdicts.",
         "hessian/trace and several learning rates or batch sizes",
         measured and "hessian/trace" in completed,
         lambda: figures.noise_against_flatness(completed),

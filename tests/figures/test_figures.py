@@ -186,20 +186,20 @@ def test_the_slopes_of_a_power_law_are_its_exponents() -> None:
     means = pd.DataFrame(cells, columns=["optimizer.lr", "batch_size"])
     means["hessian/trace"] = 3 * means["optimizer.lr"] ** -0.7 * means["batch_size"] ** 0.4
     found = slopes(means, "hessian/trace")
-    assert found["η"] == pytest.approx((-0.7, 0), abs=1e-9)
-    assert found["B"] == pytest.approx((0.4, 0), abs=1e-9)
+    assert found["η"] == pytest.approx(-0.7, abs=1e-9)
+    assert found["B"] == pytest.approx(0.4, abs=1e-9)
     runs = means.assign(label=[str(cell) for cell in cells], **{"model.name": "cnn"})
     axes = figures.noise_against_flatness(runs).axes[0]
     legend = axes.get_legend()
     assert legend is not None
-    assert "= −0.70 ± 0.00" in legend.get_texts()[0].get_text()
+    assert "= −0.70, " in legend.get_texts()[0].get_text()
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
     # Runs of the same sweep that were not stopped at the loss are another question.
     other = runs.assign(**{"hessian/trace": 1e4, "label": runs["label"] + " steps"})
     both = pd.concat([runs.assign(**{"stop.train_loss": 0.1}), other], ignore_index=True)
     figure = figures.noise_against_flatness(both)
-    assert "at a training loss of 0.1" in figure.get_suptitle()
+    assert "at a training loss of 0.1" in figure.get_suptitle().replace("\n", " ")
     legend = figure.axes[0].get_legend()
     assert legend is not None
     assert legend.get_texts()[0].get_text().endswith("n = 9")
