@@ -55,11 +55,12 @@ class Forward:
         known = images.ndim == 4 and images.dtype == torch.float32 and _on_cpu(images)
         if not known or self.model.training:
             return None
+        expected = self.model(images)
         try:
             fast = Rewritten(self.model)
-        except ValueError:
+            outputs = fast(_channels_last(images))
+        except (ValueError, RuntimeError):  # nothing to rewrite, or an output of another shape
             return None
-        expected, outputs = self.model(images), fast(_channels_last(images))
         close = AGREEMENT * float(expected.abs().max())
         return fast if bool((outputs - expected).abs().max() <= close) else None
 
