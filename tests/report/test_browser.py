@@ -109,7 +109,7 @@ def test_the_mlflow_ui_leads_to_runs_spectrum_and_report(
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = mlflow_views.open_page(browser, views.runs, errors)
         mlflow_views.show_runs(page)
-        assert page.get_by_text("mlp bs20 lr0.01 seed1").count() == 1
+        page.get_by_text("mlp bs20 lr0.01 seed1").first.wait_for()
         page.screenshot(path=pictures / "mlflow_runs.png")
         page = mlflow_views.open_page(browser, views.spectrum, errors)
         mlflow_views.show_spectrum(page)
