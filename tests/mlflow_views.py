@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Frame, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SECONDS = 120
+SECONDS = 300
 """How long a server may take to start, and a page to show what it shall, on a busy machine."""
 
 
