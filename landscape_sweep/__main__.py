@@ -34,12 +34,14 @@ def task(composed: DictConfig) -> None:
     """One run of one configuration."""
     from landscape_sweep.config import ConfigError
     from landscape_sweep.run import main as run
+    from landscape_sweep.sweeps.pruning import watch
 
+    sweeps = HydraConfig.get().mode != RunMode.RUN
     try:
-        run(composed)
+        run(composed, watch(HydraConfig.get().sweeper, composed.sweep.number) if sweeps else None)
     except ConfigError as error:
-        if HydraConfig.get().mode != RunMode.RUN:
-            raise  # in a sweep the other runs go on
+        if sweeps:
+            raise  # the other runs go on
         _end(str(error))
 
 

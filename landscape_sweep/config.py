@@ -314,6 +314,30 @@ class Config:
     rerun: str | None = _key("run whose stored configuration is the base of this one", default=None)
 
 
+@dataclass(kw_only=True)
+class Search:
+    """``hydra.sweeper`` where ``hydra/sweeper=optuna``; objectives are read by the sweeper."""
+
+    sampler: str = _key("what proposes trials", choices=("tpe", "random", "qmc", "cmaes", "nsga2"))
+    seed: int = _key("seed of the sampler", low=0, high=2**32 - 1)
+    n_trials: int = _key("trials that end with a result, earlier calls' included", low=1)
+    n_jobs: int = _key("trials at a time, for launchers that run several", low=1)
+    pruner: str = _key("what ends hopeless trials early", choices=("none", "median", "hyperband"))
+    storage: str | None = _key("database URL, or a journal's file", default=None)
+    study_name: str | None = _key("study that is begun or gone on with", default=None)
+
+
+def load_search(given: dict[str, Any]) -> Search:
+    """The typed settings of a search.
+
+    Raises:
+        ConfigError: as ``load``.
+    """
+    search = _typed(Search, given, "hydra.sweeper.")
+    assert isinstance(search, Search)
+    return search
+
+
 def load(composed: DictConfig) -> Config:
     """The typed configuration of one run.
 
@@ -475,7 +499,8 @@ def known_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:
 
 def unknown_key(key: str, value: object) -> ConfigError:
     """The error for a key that does not exist, with the nearest one that does."""
-    keys = sorted(known_keys())
+    search = key.startswith("hydra.sweeper.")
+    keys = sorted(known_keys(Search, "hydra.sweeper.") if search else known_keys())
     if key in keys:
         return ConfigError(key, value, f"does not apply to this choice of {key.split('.')[0]}")
     same_leaf = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]

@@ -21,7 +21,8 @@ def label(config: Config) -> str:
     for key in (config.sweep.varied or "").split():
         if key not in ("batch_size", "optimizer.lr", "seed", "model", "model.name"):
             value = values.get(key, values.get(f"{key}.name"))  # of a key, or of a group's option
-            words.append(f"{key.rpartition('.')[2]}={'null' if value is None else value}")
+            text = f"{value:g}" if isinstance(value, float) else value
+            words.append(f"{key.rpartition('.')[2]}={'null' if value is None else text}")
     return " ".join(words)
 
 

@@ -28,8 +28,10 @@ from landscape_sweep.progress import duration
 log = logging.getLogger("landscape_sweep")
 
 
-def main(composed: DictConfig) -> str | None:
+def main(composed: DictConfig, watch: tracking.Watch | None = None) -> str | None:
     """Run what Hydra composed and log it; returns the MLflow run id, or none from a dry run.
+
+    ``watch`` sees every metric as it is logged, and may raise ``tracking.Pruned`` to end the run.
 
     Raises:
         ConfigError: a user's mistake, before any image is read.
@@ -62,6 +64,7 @@ def main(composed: DictConfig) -> str | None:
         },
         parent_run_id=config.sweep.parent_run_id,
     )
+    record.watch = watch
     log.info("%s seed%d on %s", names.label(config), config.seed, data.name)
     try:
         with tracking.recording(record):

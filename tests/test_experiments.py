@@ -17,7 +17,9 @@ from landscape_sweep.__main__ import add_plugins, conf_folder
 from landscape_sweep.sweeps.cells import varied
 
 CONF = conf_folder()
-NAMES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+SEARCHES = ["search"]
+"""Experiments whose space is no grid."""
+NAMES = sorted({file.stem for file in (CONF / "experiment").glob("*.yaml")} - {*SEARCHES})
 SMALL = [name for name in NAMES if f"{name}_full" in NAMES]
 
 

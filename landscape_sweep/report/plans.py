@@ -46,6 +46,8 @@ def plans(sweep: Sweep, correlations: pd.DataFrame) -> Iterator[Plan]:
     surfaces, of_how_many = _shown_surfaces(sweep, completed)
     titles = completed.set_index("run_id")["name"] if len(completed) else pd.Series(dtype=str)
     by_epoch = sweep.histories.get("metric", pd.Series(dtype=str)).astype(str)
+    if sweep.objectives:
+        yield _of_search(sweep)
     yield Plan(
         "training_dynamics",
         "Training dynamics",
@@ -169,6 +171,29 @@ def _networks_plane(planes: pd.DataFrame) -> Figure:
     networks = by_label["name"].notna()
     return figures.contours(
         by_label[~networks], pd.Series(labels.values, index=labels), by_label[networks]
+    )
+
+
+def _of_search(sweep: Sweep) -> Plan:
+    """What a search found, by one objective or by several."""
+    ready = len(sweep.trials) > 0 and "COMPLETE" in set(sweep.trials["state"])
+    if len(sweep.objectives) == 1:
+        return Plan(
+            "search_history",
+            "The search",
+            "Each trial, in the order in which it was proposed, and the best up to it.",
+            "a completed trial",
+            ready,
+            lambda: figures.search_history(sweep.trials, sweep.objectives),
+        )
+    return Plan(
+        "pareto_front",
+        "Pareto front of the search",
+        "No trial is at least as good as one on the front in every objective and better in one; "
+        "numbers are those of the trials, in trials.csv and as sweep.number of the runs.",
+        "a completed trial",
+        ready,
+        lambda: figures.pareto_front(sweep.trials, sweep.objectives),
     )
 
 

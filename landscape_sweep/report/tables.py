@@ -29,7 +29,7 @@ MEANINGS = {
     "configuration": "Everything that was varied but the seed: model, batch size (bs), learning "
     "rate (lr) and whatever else the sweep varies.",
     "outcome": "completed; diverged (the loss became infinite); failed (an error, given below); "
-    "interrupted.",
+    "pruned (ended early by a search); interrupted.",
     "test acc %": "Share of test images classified rightly by the final weights.",
     "test loss, train loss": "Mean loss over clean test and training images, in nats a image for "
     "cross-entropy.",

@@ -32,11 +32,13 @@ def open_parent(
         raise ConfigError("dry_run", "true", "takes a grid; a search chooses its trials on the way")
     with open_dict(hydra_config):
         hydra_config.sweep.id = sweep_id  # part of hydra.sweep.dir
-    earlier = tracking.find_parent(store, sweep_id)
-    if earlier is not None:
-        return tracking.reopen_run(store, earlier)
     of_hydra = [text for text in hydra_config.hydra.overrides.hydra if "hydra.mode" not in text]
     command = names.command(["-m", *of_hydra, *arguments], config)
+    earlier = tracking.find_parent(store, sweep_id)
+    if earlier is not None:
+        parent = tracking.reopen_run(store, earlier)
+        parent.tags({"command": command})  # a search may be for more trials now
+        return parent
     return tracking.open_run(
         store,
         name=f"sweep {sweep_id}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 OUTCOMES = {
     "completed": "FINISHED",
     "diverged": "FINISHED",
+    "pruned": "KILLED",
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
@@ -30,4 +31,8 @@ JOURNAL = "weights/journal.json"
 """What training logged until the weights were final."""
 CELLS = "cells.json"
 """On a sweep's own run: what it is made of."""
+TRIALS = "trials.csv"
+"""On a search's own run: see ``Sweep.trials``."""
+OBJECTIVES = "search.objectives"
+"""Tag of a search's own run: see ``Sweep.objectives``."""
 CONFIG = "config.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -54,6 +55,32 @@ def find_finished(store: Store) -> dict[str, str]:
     """``config.hash`` and run of everything that the experiment has finished, newest first."""
     runs = search(store.client, [store.experiment_id], "tags.`config.hash` != ''")
     return {r.data.tags["config.hash"]: r.info.run_id for r in reversed(runs) if is_finished(r)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to: its last values, NaN where one was not finite."""
+
+    run_id: str
+    outcome: str
+    metrics: dict[str, float]
+
+
+def find_result(store: Store, identity: str, pruned: bool = False) -> Result | None:
+    """The newest run with this ``config.hash`` that completed or diverged, or was ``pruned``."""
+    for run in search(store.client, [store.experiment_id], f"tags.`config.hash` = '{identity}'"):
+        outcome = run.data.tags.get("run.outcome", "")
+        if is_finished(run) or (pruned and outcome == "pruned"):
+            bad = filter(None, run.data.tags.get("nonfinite", "").split(", "))
+            metrics = {**run.data.metrics, **{name: math.nan for name in bad}}
+            return Result(str(run.info.run_id), outcome, metrics)
+    return None
+
+
+def history(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
+    """Step and value of everything that a run has logged of one metric."""
+    found = store.client.get_metric_history(run_id, metric)
+    return [(point.step, point.value) for point in found]
 
 
 def find_trained(store: Store, train_hash: str, first: str | None = None) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,11 +80,20 @@ def _digest(journal: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(journal, sort_keys=True).encode()).hexdigest()
 
 
+class Pruned(Exception):  # noqa: N818, a way to end and no error
+    """Ends a run early, because it promises too little."""
+
+
+Watch = Callable[[Mapping[str, float], int], None]
+"""Called with metrics and their step as they are logged; may raise ``Pruned``."""
+
+
 class RunLog:
     """One MLflow run that is being written. Metrics are gathered and written in batches."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.run_id = store, run_id
+        self.watch: Watch | None = None
         self.journal = Journal(run_id, [], [])
         self._waiting: list[Metric] = []
         self._flushed = time.monotonic()
@@ -110,7 +119,8 @@ class RunLog:
         now = int(time.time() * 1000)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            self.tags({"nonfinite": ", ".join(bad)})
+            every = dict.fromkeys(n for n, v, _ in self.journal.metrics if not math.isfinite(v))
+            self.tags({"nonfinite": ", ".join(every)})
         self._waiting += [
             Metric(name, float(value), now, step)
             for name, value in values.items()
@@ -118,6 +128,8 @@ class RunLog:
         ]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush_without_waiting()
+        if self.watch is not None:
+            self.watch(values, step)
 
     def flush(self) -> None:
         """Write every metric that waits."""
@@ -242,6 +254,10 @@ def recording(record: RunLog) -> Iterator[None]:
     """
     try:
         yield
+    except Pruned as reason:
+        log.info("  pruned: %s", reason)
+        record.tags({"run.reason": str(reason)})
+        record.end("pruned")
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         try:
             _close(record, error)

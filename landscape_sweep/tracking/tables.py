@@ -18,10 +18,12 @@ from landscape_sweep.tracking.layout import (
     DENSITY,
     HISTORIES,
     MARKS,
+    OBJECTIVES,
     PATHS,
     PLANES,
     SPECTRUM,
     SURFACE,
+    TRIALS,
 )
 from landscape_sweep.tracking.ledger import newest_of_each_configuration, runs_of_sweep
 from landscape_sweep.tracking.patience import PatientClient
@@ -57,6 +59,9 @@ class Sweep:
         marks: ``run_id, name, alpha, beta, distance``: weights that a surface was laid through.
         planes: ``label, name, alpha, beta, loss, accuracy, test_loss, test_accuracy``: the plane
             through three seeds of a label, whose own places have a ``name`` and no loss.
+        trials: of a search: ``number, state, outcome, run_id, on_front``, the searched keys, the
+            objectives.
+        objectives: of a search: metric and ``maximize`` or ``minimize``.
     """
 
     id: str
@@ -73,6 +78,8 @@ class Sweep:
     algorithm_1: pd.DataFrame
     marks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id"]))
     planes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trials: pd.DataFrame = field(default_factory=pd.DataFrame)
+    objectives: dict[str, str] = field(default_factory=dict)
 
 
 def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None = None) -> Sweep:
@@ -104,6 +111,8 @@ def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None =
         algorithm_1=_gathered(client, runs, ALGORITHM_1),
         marks=_gathered(client, runs, MARKS),
         planes=pd.concat([_read(client, r, PLANES) for r in parents] or [pd.DataFrame()]),
+        trials=_read(client, parent, TRIALS) if parent else pd.DataFrame(),
+        objectives=json.loads(parent.data.tags.get(OBJECTIVES, "{}")) if parent else {},
     )
 
 
