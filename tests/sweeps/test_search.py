@@ -170,8 +170,8 @@ def test_a_search_that_goes_on_proposes_what_it_would_have_proposed(name: str) -
 def test_the_front_of_the_table_is_that_of_comparing_all_with_all() -> None:
     directions = {"a": "maximize", "b": "minimize", "c": "maximize"}
     begun = optuna.create_study(directions=list(directions.values()))
-    rng = np.random.default_rng(0)
-    points = rng.integers(0, 5, (60, 3)).astype(float)  # ties, too
+    points = np.random.default_rng(0).normal(size=(60, 3)).round(1)  # ties in an objective, too
+    points[30:40] = points[:10]  # and ties in all
     for number, point in enumerate(points):
         trial = begun.ask()
         if number % 10 == 9:
@@ -185,7 +185,7 @@ def test_the_front_of_the_table_is_that_of_comparing_all_with_all() -> None:
         rivals = gain[complete]
         beaten = ((rivals >= gain[i]).all(axis=1) & (rivals > gain[i]).any(axis=1)).any()
         assert found["on_front"][i] == (complete[i] and not beaten)
-    assert 1 < found["on_front"].sum() < 20
+    assert 2 < found["on_front"].sum() < 30
 
 
 def test_four_processes_open_a_fresh_database_at_once(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_hopeless_trials_end_early_by_the_rule_of_the_pruner(command) -> None:
 
 
 LONG = (
-    *(*TINY, "epochs=30", "data.augment=flip_crop", "stop.checkpoint_every=1", *SPACE),
+    *(*TINY, "epochs=20", "data.augment=flip_crop", "stop.checkpoint_every=1", *SPACE),
     *("hydra.sweeper.n_trials=4", "hydra.sweeper.seed=3"),
 )
 
@@ -389,7 +389,7 @@ def test_a_search_killed_in_a_trial_ends_as_an_undisturbed_one(tmp_path: Path) -
 
     def in_the_third_trial() -> bool:
         said = output.read_text()
-        return "trial 2:" in said and "epoch" in said.rpartition("trial 2:")[2]
+        return "trial 2:" in said and "  epoch  3" in said.rpartition("trial 2:")[2]
 
     while not in_the_third_trial():
         assert second.poll() is None, output.read_text()
