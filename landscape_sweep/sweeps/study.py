@@ -140,7 +140,9 @@ def make_sampler(name: str, seed: int, place: int) -> BaseSampler:
             warn_independent_sampling=False,
         )
     if importlib.util.find_spec("cmaes") is None:
-        raise ConfigError("hydra.sweeper.sampler", name, "needs the package cmaes: install it")
+        raise ConfigError(
+            "hydra.sweeper.sampler", name, 'needs cmaes: pip install "landscape-sweep[search]"'
+        )
     return CmaEsSampler(seed=own, independent_sampler=others, warn_independent_sampling=False)
 
 
