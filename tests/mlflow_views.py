@@ -89,7 +89,7 @@ def views(uri: str, address: str) -> Views:
 
 def open_page(browser: Browser, address: str, errors: list[str]) -> Page:
     """A page in a context of its own; what it reports as an error is added to ``errors``."""
-    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page = browser.new_context(viewport={"width": 1600, "height": 900}).new_page()
     # Else MLflow's assistant opens over a third of the page. The report's own frame has no storage.
     opened = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
     page.add_init_script(f"try {{ {opened} }} catch {{}}")
@@ -102,7 +102,7 @@ def open_page(browser: Browser, address: str, errors: list[str]) -> Page:
 
 def show_runs(page: Page) -> None:
     """Open the arrow beside the newest sweep, and wait until its runs are there."""
-    page.get_by_role("columnheader", name="hessian/trace").first.wait_for()
+    page.get_by_role("columnheader", name="gap/loss").first.wait_for()
     page.locator(".ag-row").first.get_by_role("button").first.click()
     page.locator(".ag-row", has_text="seed0").first.wait_for()
 
