@@ -13,6 +13,9 @@ log = logging.getLogger("landscape_sweep")
 PLAIN_SECONDS = 30.0
 """Seconds between two plain lines."""
 
+TOLD_SHARE = 0.02
+"""Share of the work that has to be done before plain lines tell the time left."""
+
 BAR_SECONDS = 0.1
 """Seconds between two looks of the bar; steps of small networks are far shorter."""
 
@@ -74,8 +77,10 @@ class Progress:
             return
         self._shown = now
         if self._bar.disable:
-            left = (now - self._began) * (total - done) / max(done, 1)
-            log.info("  %s: %d of %d, %s left", self._label, done, total, duration(left))
+            left = ""
+            if 0 < done >= TOLD_SHARE * total:
+                left = f", {duration((now - self._began) * (total - done) / done)} left"
+            log.info("  %s: %d of %d%s", self._label, done, total, left)
         else:
             self._bar.update(self._task, completed=done, total=total)
 

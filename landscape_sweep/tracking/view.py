@@ -11,9 +11,6 @@ from landscape_sweep.tracking.store import client_of
 VIEW = "landscape_sweep"
 """Key of the view; the UI keeps those that people share as tags of the experiment."""
 
-NAME_WIDTH = 360
-"""Pixels for a run's name, which says model, batch size, learning rate and seed."""
-
 LOCAL = "http://127.0.0.1:5000"
 """Where ``mlflow ui`` listens."""
 
@@ -44,10 +41,7 @@ def save_view(uri: str, parent_run_id: str, columns: Sequence[str]) -> Links:
     client = client_of(uri)
     experiment = client.get_run(parent_run_id).info.experiment_id
     kinds = ["metrics" if "/" in column else "params" for column in columns]
-    state = {
-        "selectedColumns": [f"{k}.`{c}`" for k, c in zip(kinds, columns, strict=True)],
-        "columnWidths": {"attributes.`Run Name`": NAME_WIDTH},
-    }
+    state = {"selectedColumns": [f"{k}.`{c}`" for k, c in zip(kinds, columns, strict=True)]}
     client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(state))
     served = uri.startswith("http")
     start = f"{uri.rstrip('/') if served else LOCAL}/#/experiments/{experiment}/runs"
