@@ -44,9 +44,9 @@ def chunk_size(bytes_per_sample: int, device: torch.device, budget: int) -> int:
 
     A processor is fastest while what one chunk keeps stays within about twice its last-level
     cache (measured: of 8 to 512, the best chunk for a CNN and a ResNet); a GPU with as much as
-    fits, since each operation has a fixed cost.
+    fits, since each operation has a fixed cost. A chunk is within ``budget``, but for the smallest.
     """
-    room = max(budget // 4, 1) if device.type == "cuda" else 2 * _last_level_cache()
+    room = budget // 4 if device.type == "cuda" else min(2 * _last_level_cache(), budget)
     fits = max(room // max(bytes_per_sample, 1), 1)
     largest = 2 ** (int(fits).bit_length() - 1)
     return int(min(max(largest, _SMALLEST_CHUNK), _LARGEST_CHUNK))
