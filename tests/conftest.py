@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ import torch
 from synthetic_sweep import synthetic_sweep
 
 from landscape_sweep.tracking import Sweep
+
+# In the background of a shell Ctrl-C is ignored, also by every process that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
