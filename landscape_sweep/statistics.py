@@ -164,7 +164,8 @@ def mean_over_runs(
     between = float(np.var(means, ddof=1)) / C
     shared = S / (S - 1) * float(left @ left) if S > 1 else 0.0
     variance = between + shared
-    df = variance**2 / (between**2 / (C - 1) + shared**2 / max(S - 1, 1)) if variance else C - 1
+    a = between / variance if variance else 1.0  # shares, whose squares are in range
+    df = 1 / (a**2 / (C - 1) + (1 - a) ** 2 / max(S - 1, 1))
     return Estimate(_back(float(means.mean()), scale), math.sqrt(variance), df, scale)
 
 
