@@ -12,7 +12,6 @@ CONFIGURATION = "configuration"
 _PART_OF_CONFIGURATION = ("model.", "optimizer.", "data.", "stop.")
 _ALSO = ("label", "batch_size", "epochs", "loss")
 _ASIDE = ("data.root", "data.path")
-_TEXTS = ("model.name", "model.norm", "model.activation", "optimizer.name", "data.name", "loss")
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -23,18 +22,28 @@ def prepared(runs: pd.DataFrame) -> pd.DataFrame:
     an outcome that is not told is completed, a model without a name is "network".
     """
     frame = runs.set_axis([str(c) for c in runs.columns], axis=1).reset_index(drop=True)
-    frame = frame.loc[:, ~frame.columns.duplicated()].copy()
-    for column in frame.columns:
-        number = "/" in column or (column not in _TEXTS and column in _NUMBERS)
-        if number:
-            values = pd.to_numeric(frame[column], errors="coerce").astype(float)
-            frame[column] = values.where(np.isfinite(values))
+    frame = frame.loc[:, ~frame.columns.duplicated()]
+    # Put together at once: a frame whose columns are replaced one by one falls into fragments.
+    frame = pd.DataFrame(
+        {name: _finite(of) if _is_number(name) else of for name, of in frame.items()},
+        index=frame.index,
+    )
     if "outcome" not in frame:
         frame["outcome"] = "completed"
     frame[ARCHITECTURE] = _architecture(frame)
     told = frame[[ARCHITECTURE, *configuration_keys(frame)]].astype(str)
     frame[CONFIGURATION] = told.groupby(list(told.columns), sort=False, dropna=False).ngroup()
     return frame
+
+
+def _is_number(column: object) -> bool:
+    return "/" in str(column) or column in _NUMBERS
+
+
+def _finite(values: pd.Series) -> pd.Series:
+    """As float64, with NaN for what is no number or not finite."""
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    return numbers.where(np.isfinite(numbers))
 
 
 _NUMBERS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -109,3 +110,11 @@ def test_a_configuration_without_its_learning_rate_is_left_out() -> None:
     found = [v for v in evaluate(table) if (v.claim, v.form) == ("conjecture_1.1", "corrected")]
     assert len(found) == 1
     assert math.isfinite(found[0].estimate)
+
+
+def test_many_metrics_raise_no_warning() -> None:
+    """A run of every probe has more than a hundred."""
+    table = pd.DataFrame({f"dynamics/{i}": [0.0, 1.0] for i in range(150)} | {"seed": [0, 1]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert evaluate(table)
