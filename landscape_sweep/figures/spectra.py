@@ -152,7 +152,7 @@ def algorithm_1(values: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     headline(
         figure,
         f"Algorithm 1 as written: {int((off > 0.01).sum())} of {len(off)} eigenvalues are off by "
-        f"more than 1%, median error {100 * off.median():.2g}%{told.left_out}",
+        f"more than 1%, median error {100 * off.median():,.0f}%{told.left_out}",
     )
     told.explain(figure, every)
     return figure

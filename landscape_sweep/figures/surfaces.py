@@ -95,9 +95,9 @@ def _draw_marks(axes: Axes, marks: pd.DataFrame) -> None:
         axes.annotate(
             str(row.name),
             (float(row.alpha), float(row.beta)),  # type: ignore[arg-type]
-            xytext=(-4, -9),
+            xytext=(0, -11),
             textcoords="offset points",
-            ha="right",
+            ha="center",
             fontsize=7,
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "lw": 0},
         )
@@ -136,7 +136,7 @@ def surfaces_3d(surfaces: pd.DataFrame, titles: pd.Series) -> Figure:
     return figure
 
 
-def _label(surface: pd.DataFrame, axis: str, width: int = 36) -> str:
+def _label(surface: pd.DataFrame, axis: str, width: int = 40) -> str:
     """``distance along …`` over what is said of it; d1 and d2 where the plane has no names."""
     names = surface.get(f"{axis}_label")
     name = {"alpha": "d1", "beta": "d2"}[axis] if names is None else str(names.iloc[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -79,7 +81,7 @@ def geometry_through_training(histories: pd.DataFrame, runs: pd.DataFrame) -> Fi
                 said = str(name) if told.few else None
                 band(axes, group, "step", "value", look=told.look(str(name)), label=said)
         what = metric.partition("/")[2]
-        axes.set(xlabel="epoch", ylabel=_DYNAMICS.get(what, what), title=title)
+        axes.set(xlabel="epoch", ylabel=fill(_DYNAMICS.get(what, what), 28), title=title)
         if (labelled.loc[labelled["metric"] == metric, "value"] > 0).all():
             log_y(axes)
         whole_x(axes)

@@ -214,7 +214,7 @@ def networks_plane(three: Sequence[nn.Module]) -> Plane:
     first, second = _orthonormal(sides)
     if not float(second @ sides[1]) > 1e-6 * euclidean_norm(sides[1]):
         raise ValueError("the three networks lie on one line, which is no plane")
-    labels = ("the line from network 1 to network 2", "the direction to network 3, at right angles")
+    labels = ("the line from network 1 to 2", "the normal to network 3")
     plane = Plane(theta, first.to(theta), second.to(theta), labels, euclidean_norm(theta))
     return _marked(plane, [(f"network {i}", weights(m)) for i, m in enumerate(three, start=1)])
 
