@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -117,7 +118,7 @@ def test_a_shrunken_experiment_runs(command) -> None:
         "stop={steps:40,train_loss:2.2},{steps:6,train_loss:null}",
     )
     assert ended.status == 0, ended.out + ended.err
-    client = MlflowClient("sqlite:///outputs/mlflow.db")
+    client = MlflowClient(f"sqlite:///{Path('outputs/mlflow.db').absolute()}")
     experiment = client.get_experiment_by_name("noise_vs_flatness")
     runs = client.search_runs([experiment.experiment_id], "tags.`config.hash` != ''")
     assert sorted(run.data.tags["label"] for run in runs) == sorted(
@@ -141,7 +142,7 @@ def test_noise_is_watched_from_the_command_line(command) -> None:
         *("stop.steps=20", "probe.stationarity={k:3,burn_in:5,steps:400,replacement:true}"),
     )
     assert ended.status == 0, ended.out + ended.err
-    client = MlflowClient("sqlite:///outputs/mlflow.db")
+    client = MlflowClient(f"sqlite:///{Path('outputs/mlflow.db').absolute()}")
     experiment = client.get_experiment_by_name("stationary_noise")
     (run,) = client.search_runs([experiment.experiment_id])
     assert {
