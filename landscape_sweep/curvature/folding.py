@@ -61,12 +61,25 @@ class FoldedBatchNorm(TorchFunctionMode):
         assert self._last is not None
         _, convolve, args, kwargs = self._last
         x, kernel, offset, *rest = (*args, None) if len(args) == 2 else args
-        scale = torch.rsqrt(running_var + eps)
-        if weight is not None:
-            scale = scale * weight
-        shift = -running_mean if offset is None else offset - running_mean
-        shift = shift * scale
-        if bias is not None:
-            shift = shift + bias
-        scaled = kernel * scale.view(-1, *[1] * (kernel.ndim - 1))
-        return convolve(x, scaled, shift, *rest, **kwargs)
+        folded = folded_weights(kernel, offset, running_mean, running_var, weight, bias, eps)
+        return convolve(x, *folded, *rest, **kwargs)
+
+
+def folded_weights(
+    kernel: Tensor,
+    offset: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """sW and s b + t of a convolution W, b with BatchNorm μ, σ², γ, β behind it, as above."""
+    scale = torch.rsqrt(variance + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean if offset is None else offset - mean
+    shift = shift * scale
+    if bias is not None:
+        shift = shift + bias
+    return kernel * scale.view(-1, *[1] * (kernel.ndim - 1)), shift

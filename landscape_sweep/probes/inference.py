@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from landscape_sweep.curvature.folding import folded_weights
+
 TILES = 4 * 2**20
 """Bytes of transformed inputs and outputs that are worked on at once: they stay in the cache."""
 
@@ -140,8 +142,7 @@ def _suits_winograd(conv: nn.Conv2d) -> bool:
 class _Convolution(nn.Module):
     """relu(norm(conv(x)) + other), each of norm, other and relu where there is one.
 
-    In eval mode norm(y) = s y + t with s = γ/√(σ² + ε) and t = β − μ s, so that
-    norm(W * x + b) = (s W) * x + (s b + t).
+    BatchNorm is in the convolution's weight and bias: see ``folded_weights``.
     """
 
     weight: Tensor
@@ -162,11 +163,8 @@ class _Convolution(nn.Module):
         if norm is not None:
             assert norm.running_mean is not None
             assert norm.running_var is not None
-            scale = torch.rsqrt(norm.running_var + norm.eps)
-            scale = scale if norm.weight is None else scale * norm.weight
-            shift = -norm.running_mean if self.bias is None else self.bias - norm.running_mean
-            self.bias = shift * scale if norm.bias is None else shift * scale + norm.bias
-            self.weight = self.weight * scale.view(-1, 1, 1, 1)
+            statistics = (norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+            self.weight, self.bias = folded_weights(self.weight, self.bias, *statistics)
 
     def forward(self, images: Tensor, other: Tensor | None = None) -> Tensor:
         outputs = self._convolved(images)
