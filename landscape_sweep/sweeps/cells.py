@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from landscape_sweep import config as schema
 from landscape_sweep import names, tracking
 from landscape_sweep.config import Config
+from landscape_sweep.sweeps.jobs import without_hydra
+
+log = logging.getLogger("landscape_sweep")
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,21 @@ def composed(overrides: Sequence[str], hydra_config: DictConfig, loader: ConfigL
     Raises:
         ConfigError: a user's mistake in it.
     """
-    found = loader.load_sweep_config(hydra_config, list(overrides))
-    with open_dict(found):
-        del found["hydra"]
-    return schema.load(found)
+    return schema.load(without_hydra(loader.load_sweep_config(hydra_config, list(overrides))))
+
+
+def finished(sweep_id: str, cells: Sequence[Cell], store: tracking.Store | None) -> dict[str, str]:
+    """``config.hash`` and run of all that the experiment has finished; says how many cells are.
+
+    None where there is no store yet, and where ``resume`` is off.
+    """
+    done = tracking.find_finished(store) if store and cells[0].config.resume else {}
+    before = sum(cell.identity in done for cell in cells)
+    log.info(
+        "sweep %s: %d runs, %d already finished, %d to do",
+        *(sweep_id, len(cells), before, len(cells) - before),
+    )
+    return done
 
 
 def varied(overrides: Sequence[Override]) -> list[str]:

@@ -26,7 +26,7 @@ from landscape_sweep.check import check
 from landscape_sweep.config import ConfigError
 from landscape_sweep.fit import remove_checkpoints
 from landscape_sweep.names import label
-from landscape_sweep.sweeps.cells import Cell, composed, parsed, varied
+from landscape_sweep.sweeps.cells import Cell, composed, finished, parsed, varied
 from landscape_sweep.sweeps.lock import driving
 from landscape_sweep.sweeps.look import look
 from landscape_sweep.sweeps.parent import link, open_parent, reported
@@ -82,21 +82,14 @@ def _missing(
     store: tracking.Store, parent: tracking.RunLog, sweep_id: str, cells: Sequence[Cell], names: str
 ) -> list[Cell]:
     """The cells that no earlier call has finished; says which it has."""
-    done = tracking.find_finished(store) if cells[0].config.resume else {}
-    missing = [cell for cell in cells if cell.identity not in done]
-    for finished in cells:
-        if finished.identity in done:  # a driver that died then may have left some
-            remove_checkpoints(finished.config, finished.identity)
     records = [cell.record(names) for cell in cells]
     tracking.log_cells(parent, records)
-    log.info(
-        "sweep %s: %d runs, %d already finished, %d to do",
-        *(sweep_id, len(cells), len(cells) - len(missing), len(missing)),
-    )
-    for cell in records:
+    done = finished(sweep_id, cells, store)
+    for cell, record in zip(cells, records, strict=True):
         if cell.identity in done:
-            log.info("  finished before: %s (run %s)", cell.name, done[cell.identity])
-    return missing
+            log.info("  finished before: %s (run %s)", record.name, done[cell.identity])
+            remove_checkpoints(cell.config, cell.identity)  # a driver that died may have left some
+    return [cell for cell in cells if cell.identity not in done]
 
 
 def _cells(overrides: list[Override], hydra_config: DictConfig, loader: ConfigLoader) -> list[Cell]:

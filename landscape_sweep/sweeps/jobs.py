@@ -30,7 +30,7 @@ class Job:
     @property
     def config(self) -> Config:
         """The configuration of the run."""
-        return schema.load(_without_hydra(self.composed))
+        return schema.load(without_hydra(self.composed))
 
 
 def compose(
@@ -67,7 +67,7 @@ def record_death(job: Job, reason: str) -> JobReturn:
     """Close as failed the run of a job whose process died without a word."""
     log.error("%s: %s", names.name(job.config), reason)
     _close(job, "failed", reason)
-    result = JobReturn(cfg=_without_hydra(job.composed), status=JobStatus.FAILED)
+    result = JobReturn(cfg=without_hydra(job.composed), status=JobStatus.FAILED)
     result.return_value = RuntimeError(reason)
     return result
 
@@ -87,7 +87,8 @@ def _close(job: Job, outcome: str, reason: str) -> None:
     tracking.close_stale(store, config.sweep.id, config.sweep.number, outcome, reason)
 
 
-def _without_hydra(composed: DictConfig) -> DictConfig:
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """What Hydra composed, as a run takes it."""
     own = composed.copy()
     with open_dict(own):
         del own["hydra"]

@@ -12,7 +12,7 @@ from landscape_sweep.data import Dataset
 from landscape_sweep.estimate import NOT_COUNTED, Estimates
 from landscape_sweep.progress import duration
 from landscape_sweep.run import find_trained
-from landscape_sweep.sweeps.cells import Cell
+from landscape_sweep.sweeps.cells import Cell, finished
 
 log = logging.getLogger("landscape_sweep")
 
@@ -21,12 +21,8 @@ def look(sweep_id: str, cells: Sequence[Cell], varied: str) -> None:
     """List the cells of a sweep with an estimate of time; nothing is run, made or logged."""
     first = cells[0].config
     store = tracking.find_store(first.tracking.uri, first.tracking.experiment_name)
-    done = tracking.find_finished(store) if store and first.resume else {}
+    done = finished(sweep_id, cells, store)
     missing = [cell for cell in cells if cell.identity not in done]
-    log.info(
-        "sweep %s: %d runs, %d already finished, %d to do",
-        *(sweep_id, len(cells), len(cells) - len(missing), len(missing)),
-    )
     estimates = Estimates()
     total = 0.0
     for cell in cells:

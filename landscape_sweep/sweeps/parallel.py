@@ -241,6 +241,7 @@ def _work(connection: Connection, work: bytes) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     sys.stdout, sys.stderr = NamedLines(sys.stdout), NamedLines(sys.stderr)
     with suppress(KeyboardInterrupt):
+        # An argument of this process from the driver that started it, never a file.
         share, context, task, singletons = cloudpickle.loads(work)
         setup_globals()
         Singleton.set_state(singletons)

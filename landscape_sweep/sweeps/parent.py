@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from omegaconf import DictConfig, open_dict
 
 from landscape_sweep import finish, names, tracking
-from landscape_sweep.config import Config, ConfigError
+from landscape_sweep.config import Config
 
 log = logging.getLogger("landscape_sweep")
 
@@ -24,12 +24,7 @@ def open_parent(
     """The sweep's own run: the one of an earlier call, or a new one.
 
     ``about`` says in the run's description what the sweep is made of.
-
-    Raises:
-        ConfigError: a dry run of what is no grid.
     """
-    if config.dry_run:
-        raise ConfigError("dry_run", "true", "takes a grid; a search chooses its trials on the way")
     with open_dict(hydra_config):
         hydra_config.sweep.id = sweep_id  # part of hydra.sweep.dir
     of_hydra = [text for text in hydra_config.hydra.overrides.hydra if "hydra.mode" not in text]

@@ -75,6 +75,8 @@ def search(
     overrides = parsed(params, arguments, loader)
     space, fixed = split(overrides)
     base = _checked(space, fixed, settings, objectives, hydra_config, loader)
+    if base.dry_run:
+        raise ConfigError("dry_run", "true", "takes a grid; a search chooses its trials on the way")
     common = schema.identity(composed(fixed, hydra_config, loader))
     common["data.loaded"] = build.dataset(base).name
     name = settings.study_name or _study_name(base, settings, objectives, space, common)
