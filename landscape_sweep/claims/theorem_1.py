@@ -235,8 +235,7 @@ def _full_batch(runs: pd.DataFrame) -> Iterator[Verdict]:
     def measure(rows: pd.DataFrame) -> Measured:
         travelled = rows["train/lr_sum"] * table.learning_rate(rows) / rows["optimizer.lr"]
         ratio = rows["hessian/trace"] * travelled / (2 * rows["train/initial_loss"])
-        ratios = table.means(rows.assign(ratio=ratio), ("ratio",))["ratio"]
-        if (ratios <= 0).any():
+        if (ratio <= 0).any():
             raise NotMeasurableError("a trace is not positive")
         squared = rows.get("loss", pd.Series(dtype=str)).eq("mse").all()
         note = (
@@ -246,7 +245,7 @@ def _full_batch(runs: pd.DataFrame) -> Iterator[Verdict]:
                 "With cross-entropy on separable data neither side converges: squared loss decides."
             )
         )
-        return Measured(mean(ratios, "log"), note)
+        return Measured(table.mean_over(rows.assign(ratio=ratio), "ratio", "log"), note)
 
     yield from answer(
         Question(

@@ -25,6 +25,7 @@ from landscape_sweep.claims.contrast import cnn_and_resnet, contrasted
 from landscape_sweep.claims.question import Question, p_of_decision
 from landscape_sweep.claims.research_questions import EARLY, _gain
 from landscape_sweep.claims.table import ARCHITECTURE, CONFIGURATION
+from landscape_sweep.claims.theorem_1 import _full_batch
 from landscape_sweep.claims.verdict import Region, Verdict, decide
 from landscape_sweep.statistics import (
     Estimate,
@@ -413,6 +414,38 @@ def test_paired_networks_with_cells_that_diverge_or_fail(
         assert decisions["REFUTED"] == 0
     if expected == "capped":
         assert capped > 0.95 * sweeps
+
+
+@pytest.mark.parametrize(("log_ratio", "expected"), [(0.0, "no effect"), (1.5, "strong")])
+def test_full_batch_descent_whose_seeds_all_cells_share(
+    log_ratio: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tr(H) over 2L₀/(ηT), three tenths of whose variance are the seeds': on eq. 5, and above it.
+
+    Configurations taken as independent would decide 51% of the sweeps on the border.
+    """
+    rng = np.random.default_rng(14)
+    decisions: Counter[str] = Counter()
+    covered = 0
+    for _ in range(SWEEPS):
+        of_seeds = rng.normal(size=(1, 3))
+        noise = np.sqrt(0.7) * rng.normal(size=(12, 3)) + np.sqrt(0.3) * of_seeds
+        runs = table(mlp={"hessian/trace": np.exp(log_ratio + noise)})
+        descent = {"train/initial_loss": 1.0, "train/lr_sum": 2.0, "data.train_size": 8}
+        (found,) = judged(runs.assign(**descent), _full_batch, monkeypatch)
+        decisions[found.verdict] += 1
+        covered += found.interval[0] <= np.exp(log_ratio) <= found.interval[1]
+    say(
+        f"full batch, log ratio {log_ratio}",
+        coverage=covered / SWEEPS,
+        decided=1 - decisions["INCONCLUSIVE"] / SWEEPS,
+    )
+    assert COVERAGE[0] <= covered / SWEEPS <= COVERAGE[1]
+    if expected == "no effect":
+        assert 1 - decisions["INCONCLUSIVE"] / SWEEPS <= 0.07  # 5% and two standard errors
+    else:
+        assert decisions["REFUTED"] / SWEEPS > 0.5
+        assert decisions["SUPPORTED"] == 0
 
 
 @pytest.mark.parametrize("effect", [0.0, 1.0])
