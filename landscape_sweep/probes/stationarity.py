@@ -2,7 +2,8 @@
 
 From the final weights SGD goes on at the run's rate and batch size. Stationary or not is told by
 the fluctuation-dissipation relation of Yaida (2019), ⟨θ·g⟩ = (1 + β)(η/2)⟨‖m‖²⟩ with the momentum
-buffer m = βm + g (m = g where β = 0), and by the drift of the loss. Along eigenvectors v_i of the
+buffer m = βm + g (m = g where β = 0), and by the drift of the loss. The relation is exact in
+discrete time for whatever g moves θ: weight decay is part of it. Along eigenvectors v_i of the
 Hessian, with s_i = v_iᵀΣv_i the noise of single samples, weights in a quadratic basin vary by
 
     Var_i = (η s_i / B) (1 + β) / (λ_i (1 − β)(2(1 + β) − ηλ_i)):
@@ -80,7 +81,7 @@ class Stationarity(Measurement):
 
     Attributes:
         path: what was recorded.
-        lr, momentum, batch_size: of its steps.
+        lr, momentum, batch_size, weight_decay: of its steps.
         eigenvalues: (k,) of the Hessian where the path starts, weight decay included, descending.
         converged: (k,) bool.
         noise: (k,) v_iᵀΣv_i of single samples there.
@@ -91,6 +92,7 @@ class Stationarity(Measurement):
     lr: float
     momentum: float
     batch_size: int
+    weight_decay: float
     eigenvalues: Floats
     converged: NDArray[np.bool_]
     noise: Floats
@@ -158,12 +160,15 @@ class Stationarity(Measurement):
 
     @property
     def noise_slope(self) -> float:
-        """Slope of log v_iᵀΣv_i on log λ_i over the same directions: 1 where Σ ∝ H."""
-        chosen = self.counted
+        """Slope of log v_iᵀΣv_i on log λ_i over the same directions: 1 where Σ ∝ H.
+
+        λ_i without weight decay, which has no noise.
+        """
+        of_loss = self.eigenvalues - self.weight_decay
+        chosen = self.counted & (of_loss > 0)
         if chosen.sum() < FEWEST_DIRECTIONS:
             return math.nan
-        curvature, noise = np.log(self.eigenvalues[chosen]), np.log(self.noise[chosen])
-        return float(np.polyfit(curvature, noise, 1)[0])
+        return float(np.polyfit(np.log(of_loss[chosen]), np.log(self.noise[chosen]), 1)[0])
 
     @property
     def variance_ratio(self) -> float:
@@ -291,6 +296,7 @@ def stationarity(
         lr=lr,
         momentum=momentum,
         batch_size=batch_size,
+        weight_decay=weight_decay,
         eigenvalues=top.eigenvalues + weight_decay,
         converged=top.converged,
         noise=noise,

@@ -53,8 +53,10 @@ def continued(
     start: float = 0.0,
     replacement: bool = True,
     weight_decay: float = 0.0,
+    centre: float = 0.0,
 ) -> Stationarity:
-    x, y = images(power), torch.zeros(IMAGES)
+    """SGD at ½Σ_j λ_j (θ_j − μ)² with noise diag(λ^power); μ is ``centre``."""
+    x, y = images(power) + centre, torch.zeros(IMAGES)
     return stationarity(
         Shift(start).eval(),
         loss,
@@ -172,10 +174,31 @@ def test_batch_sharpness_and_norm_of_a_quadratic() -> None:
 
 
 def test_weight_decay_is_part_of_the_basin() -> None:
+    """And not of the noise: Σ = diag(λ) is proportional to the Hessian of the loss alone."""
     found = continued(1.0, weight_decay=0.5)
     curvature = CURVATURE[::-1] + 0.5
     np.testing.assert_allclose(found.eigenvalues, curvature, rtol=1e-4)
     assert found.variance_ratio == pytest.approx(1, abs=0.1)
+    assert found.noise_slope == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_the_ratio_is_1_where_weight_decay_holds_weights_away_from_0(momentum: float) -> None:
+    """At rest at λμ/(λ + w) ≠ 0, where loss and decay pull in opposite directions all the time.
+
+    Exactly: ⟨θ·g⟩ = Σ (λ + w) Var(θ), as the mean of g is 0, by the moments of the decayed basin.
+    Without the decay in g it would be Σ (λ Var(θ) + λ(θ̄ − μ)θ̄), which is negative.
+    """
+    decay, centre = 0.5, 2.0
+    found = continued(1.0, momentum, weight_decay=decay, centre=centre)
+    moments = [second_moments(c + decay, c / BATCH, momentum) for c in CURVATURE]
+    pull = sum((c + decay) * V[0, 0] for c, V in zip(CURVATURE, moments, strict=True))
+    kick = sum(V[1, 1] for V in moments)
+    assert pull == pytest.approx((1 + momentum) * LR / 2 * kick, rel=1e-10)
+    assert found.path.kick.mean() == pytest.approx(kick, rel=0.05)
+    ratio, se = found.fdr_ratio
+    assert se < 0.05
+    assert ratio == pytest.approx(1, abs=4 * se)
 
 
 def test_frobenius_norm_and_noise_of_a_network_are_those_of_dense_matrices() -> None:
