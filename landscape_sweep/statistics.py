@@ -473,13 +473,19 @@ def configs_unbroken(bound: float) -> int:
 
 GEOMETRY = ("hessian/", "sharpness/", "noise/", "surface/", "connectivity/", "measure/")
 BOOKKEEPING = (
-    *("hessian/trace_se", "hessian/converged", "hessian/products", "hessian/product_error"),
-    *("hessian/eigenvalue", "noise/trace_se"),  # the last value of the former is the last rank
+    *("hessian/converged", "hessian/products", "hessian/product_error"),
+    "hessian/eigenvalue",  # the last value is the last rank
     *("measure/train_images", "measure/test_images"),
 )
 OUTCOMES = ("test/accuracy", "test/loss", "gap/loss", "gap/accuracy")
 FEWEST_CONFIGS = 6
 """Configurations that an interval needs."""
+
+
+def geometric(metric: str) -> bool:
+    """Whether a metric is of the landscape's geometry, and not a count of work or an error."""
+    of_network = metric.startswith(GEOMETRY) and metric not in BOOKKEEPING
+    return of_network and not metric.endswith("_se")
 
 
 def correlations(runs: pd.DataFrame) -> pd.DataFrame:
@@ -496,11 +502,7 @@ def correlations(runs: pd.DataFrame) -> pd.DataFrame:
         where pooling turns the sign that every architecture agrees on.
     """
     runs = runs[runs["outcome"] == "completed"] if len(runs) else runs
-    metrics = [
-        name
-        for name in runs.columns
-        if str(name).startswith(GEOMETRY) and name not in BOOKKEEPING and _varies(runs[name])
-    ]
+    metrics = [name for name in runs.columns if geometric(str(name)) and _varies(runs[name])]
     groups = [*runs.groupby("model.name"), ("(pooled)", runs)] if len(runs) else []
     rows = [
         {"model": model, "metric": metric, "outcome": outcome, **_row(group, metric, outcome)}

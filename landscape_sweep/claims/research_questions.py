@@ -23,14 +23,13 @@ from landscape_sweep.claims.association import scatter
 from landscape_sweep.claims.question import Measured, NotMeasurableError, Question, answer
 from landscape_sweep.claims.verdict import Evidence, Region, Verdict, number
 from landscape_sweep.statistics import (
-    BOOKKEEPING,
     Floats,
+    geometric,
     granulated_kendall,
     left_out_errors,
     mean,
 )
 
-GEOMETRY = ("hessian/", "sharpness/", "noise/", "measure/", "surface/")
 GAP = "gap/loss"
 EARLY = ("early/lambda_max", "early/trace", "early/noise_scale", "early/sharpness", "early/loss")
 KNOWN_ANYWAY = ("optimizer.lr", "batch_size", "early/test_accuracy")
@@ -97,7 +96,7 @@ def _ranking(runs: pd.DataFrame) -> Iterator[Verdict]:
     measures = [
         c
         for c in runs.columns
-        if c.startswith(GEOMETRY) and c not in BOOKKEEPING and done[c].nunique() > 1
+        if geometric(c) and not c.startswith("connectivity/") and done[c].nunique() > 1
     ]
     for measure in measures or ["sharpness/sam"]:
         yield from answer(

@@ -206,7 +206,10 @@ def _violations(rows: pd.DataFrame) -> Measured:
     C = max(0.0, float(((fitted["trace"] - fitted["descent"]) / fitted["noise"]).max()))
     bound = held["descent"] + C * held["noise"]
     ratio = float((bound / held["trace"]).median())
-    note = f"C = {number(C)}; in the other half the bound is {number(ratio)} times the trace."
+    note = (
+        f"C = {number(C)}, from the {len(fitted)} with the smaller batches; the share is of the "
+        f"other {len(held)}, where the bound is {number(ratio)} times the trace in the median."
+    )
     if ratio > 10:
         note += " Above ten it says little even where it holds."
     line = np.array([held["trace"].min(), held["trace"].max()])

@@ -247,7 +247,8 @@ def _norm_violations(rows: pd.DataFrame) -> Measured:
     ratio = float((c * held["unit"] / norms).median())
     return Measured(
         Proportion(int((norms > c * held["unit"]).sum()), len(held)),
-        f"c = {number(c)}; the bound is {number(ratio)} times the norm.",
+        f"c = {number(c)}, from the {len(fitted)} with the smaller batches; the share is of the "
+        f"other {len(held)}, where the bound is {number(ratio)} times the norm in the median.",
         Evidence(
             x=held["unit"].to_numpy(),
             y=norms.to_numpy(),
