@@ -172,8 +172,11 @@ class Stationarity(Measurement):
 
     @property
     def variance_ratio(self) -> float:
-        """Geometric mean of Var_i over what a quadratic basin with this noise would give."""
-        chosen = self.counted
+        """Geometric mean of Var_i over what a quadratic basin with this noise would give.
+
+        Over the directions in which SGD is stable in such a basin: ηλ_i < 2(1 + β).
+        """
+        chosen = self.counted & (self.lr * self.eigenvalues < 2 * (1 + self.momentum))
         if not chosen.any():
             return math.nan
         expected = heavy_ball_variance(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -236,6 +237,16 @@ def test_frobenius_norm_and_noise_of_a_network_are_those_of_dense_matrices() -> 
     noise = (torch.cov(gradients.T) @ vectors * vectors).sum(0).flip(0)[:5]
     np.testing.assert_allclose(found.noise[:5], noise, rtol=1e-2)
     np.testing.assert_allclose(found.eigenvalues[:5], values.flip(0)[:5], rtol=1e-3)
+
+
+def test_directions_beyond_the_edge_of_stability_have_no_expected_variance() -> None:
+    """Around the final weights of a network ηλ may be above 2 for a while; a basin has none."""
+    found = continued(1.0)
+    beyond = found.eigenvalues.copy()
+    beyond[0] = 2.5 / LR
+    assert replace(found, eigenvalues=beyond).variance_ratio == pytest.approx(1, abs=0.1)
+    beyond[:] = 2.5 / LR
+    assert np.isnan(replace(found, eigenvalues=beyond).variance_ratio)
 
 
 def test_too_few_steps_and_divergence_are_told() -> None:
