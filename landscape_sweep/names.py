@@ -15,14 +15,14 @@ def name(config: Config) -> str:
 
 
 def label(config: Config) -> str:
-    """What tells configurations of a sweep apart, seeds left out."""
+    """What tells configurations of a sweep apart; seeds and keys that are not set are left out."""
     values = schema.flat(config)
     words = [f"{config.model.name} bs{config.batch_size} lr{config.optimizer.lr:g}"]
     for key in (config.sweep.varied or "").split():
         if key not in ("batch_size", "optimizer.lr", "seed", "model", "model.name"):
             value = values.get(key, values.get(f"{key}.name"))  # of a key, or of a group's option
             text = f"{value:g}" if isinstance(value, float) else value
-            words.append(f"{key.rpartition('.')[2]}={'null' if value is None else text}")
+            words += [f"{key.rpartition('.')[2]}={text}"] * (value is not None)
     return " ".join(words)
 
 

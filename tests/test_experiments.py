@@ -125,7 +125,7 @@ def test_a_shrunken_experiment_runs(command) -> None:
         2
         * [
             "cnn bs20 lr0.05 steps=40 train_loss=2.2",
-            "cnn bs20 lr0.05 steps=6 train_loss=null",
+            "cnn bs20 lr0.05 steps=6",
         ]
     )
     for run in runs:

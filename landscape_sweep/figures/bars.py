@@ -5,10 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from landscape_sweep.figures.style import architectures, headline, look, panels, seeds_each
+from landscape_sweep.figures.style import (
+    architectures,
+    headline,
+    is_wide,
+    log_x,
+    look,
+    panels,
+    seeds_each,
+)
 
 METRICS = {
     "sharpness/sam": "sharpness $S_{0.05}$ (loss)",
@@ -20,8 +29,17 @@ ROWS = 30
 """Configurations shown at most."""
 
 
+ROOM = 1.5
+"""How far an axis reaches, in times the largest run, for intervals that reach farther."""
+
+
 def metric_bars(runs: pd.DataFrame) -> Figure:
-    """Means over seeds with Student's 95% interval where there are several; points are runs."""
+    """Means over seeds with Student's 95% interval where there are several; points are runs.
+
+    What is positive and has no upper end (curvature, sharpness) is averaged by its logarithm, as
+    its interval then is positive too: the bar is the geometric mean. Where such values are wide
+    apart, the axis is logarithmic. An interval that leaves the panel has no cap there.
+    """
     labels = list(dict.fromkeys(runs["label"]))
     shown = runs[runs["label"].isin(labels[:ROWS])]
     shown = shown.assign(**{"test/accuracy": 100 * shown["test/accuracy"]})
@@ -32,10 +50,27 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys(models))
     palette = {label: look(m, names)[0] for label, m in zip(shown["label"], models, strict=True)}
     for number, (axes, metric) in enumerate(zip(every, metrics, strict=True)):
-        keys = {"data": shown, "x": metric, "y": "label", "hue": "label", "legend": False}
-        sns.barplot(**keys, palette=palette, errorbar=student, ax=axes, alpha=0.8)
+        values = shown[metric].dropna()
+        positive = metric != "test/accuracy" and bool((values > 0).all())
+        wide = positive and is_wide(values)
+        sns.barplot(
+            data=shown,
+            x=metric,
+            y="label",
+            hue="label",
+            palette=palette,
+            estimator=geometric_mean if positive else "mean",
+            errorbar=student_of_logarithms if positive else student,
+            capsize=0.3,
+            err_kws={"linewidth": 1.2, "color": "0.25"},
+            alpha=0.7,
+            legend=False,
+            ax=axes,
+        )
         sns.stripplot(data=shown, x=metric, y="label", color="black", size=3, ax=axes, jitter=False)
-        axes.set(xlabel=METRICS[metric], ylabel="")
+        _limit(axes, values, wide=wide)
+        mean = "geometric mean" if positive else "mean"
+        axes.set(xlabel=f"{METRICS[metric]}\n{mean}", ylabel="")
         axes.tick_params(axis="y", labelsize=7)
         if number % 2:  # the names stand at the left column alone
             axes.tick_params(axis="y", labelleft=False)
@@ -48,6 +83,21 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
     return figure
 
 
+def _limit(axes: Axes, values: pd.Series, *, wide: bool) -> None:
+    """An axis for the runs, with some room for their intervals and not more."""
+    low, high = float(values.min()), float(values.max())
+    if wide:
+        axes.set(xscale="log", xlim=(low / ROOM**2, high * ROOM**2))
+        log_x(axes)
+    elif low >= 0 < high:
+        axes.set_xlim(0, min(axes.get_xlim()[1], ROOM * high))
+
+
+def geometric_mean(values: pd.Series) -> float:
+    """exp of the mean logarithm."""
+    return float(np.exp(np.mean(np.log(values))))
+
+
 def student(values: pd.Series) -> tuple[float, float]:
     """95% interval of the mean by Student's t; the value itself where there is only one."""
     mean, count = float(np.mean(values)), len(values)
@@ -55,3 +105,9 @@ def student(values: pd.Series) -> tuple[float, float]:
         return mean, mean
     half = float(stats.t.ppf(0.975, count - 1) * stats.sem(values))
     return mean - half, mean + half
+
+
+def student_of_logarithms(values: pd.Series) -> tuple[float, float]:
+    """95% interval of the geometric mean by Student's t of the logarithms."""
+    low, high = np.exp(student(np.log(values)))
+    return float(low), float(high)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from landscape_sweep.figures.style import (
     architectures,
+    at_one_loss,
     headline,
     intensity,
     log_x,
@@ -33,10 +34,9 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
     business (``claims``), which leaves out a configuration at a time.
 
     Args:
-        runs: one row a completed run. Where some were stopped at a training loss, only they are
-            drawn: runs that ended at other losses answer another question.
+        runs: one row a completed run; drawn are those ``at_one_loss``.
     """
-    runs, where = _at_one_loss(runs)
+    runs, where = at_one_loss(runs)
     metrics = [m for m in METRICS if m in runs]
     figure, every = panels(len(metrics), width=4.8, height=3.9, columns=2)
     kind = architectures(runs)
@@ -48,9 +48,17 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
             points = points[points[metric] > 0]
             keys = ["noise", "optimizer.lr", "batch_size", metric]
             means = points.groupby("label", sort=False)[keys].mean()
-            for _, batch in means.groupby("batch_size"):
+            for size, batch in means.groupby("batch_size"):
                 line = batch.groupby("noise")[metric].mean()
                 axes.plot(line.index, line, color=colour, linewidth=0.7, alpha=0.6)
+                axes.annotate(
+                    f"B = {size:g}",
+                    (line.index[0], line.iloc[0]),
+                    xytext=(6, 3),
+                    textcoords="offset points",
+                    color=colour,
+                    fontsize=7,
+                )
             axes.scatter(
                 means["noise"],
                 means[metric],
@@ -71,14 +79,6 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
         "larger points, larger batches",
     )
     return figure
-
-
-def _at_one_loss(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The runs that the comparison is fair for, and at which point it is made, in words."""
-    stop = runs.get("stop.train_loss", pd.Series(np.nan, index=runs.index)).astype(float)
-    if stop.nunique() == 1:
-        return runs[stop.notna()], f"at a training loss of {stop.max():g}"
-    return runs, "at the end of training (losses differ)"
 
 
 def _said(means: pd.DataFrame, metric: str) -> str:

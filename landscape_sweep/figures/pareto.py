@@ -9,10 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from landscape_sweep.figures.bars import METRICS
-from landscape_sweep.figures.style import PALETTE, PANELS, log_x, log_y, panels, whole_x
-
-WIDE = 30
-"""Ratio of largest to smallest value from which an axis is logarithmic."""
+from landscape_sweep.figures.style import PALETTE, PANELS, is_wide, log_x, log_y, panels, whole_x
 
 BEST, OTHER = PALETTE[1], PALETTE[6]
 
@@ -47,9 +44,9 @@ def pareto_front(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figure:
             at, offset = (right, up), (4, 4)
             axes.annotate(str(number), at, xytext=offset, textcoords="offset points", fontsize=7)
         axes.set(xlabel=_label(x, objectives), ylabel=_label(y, objectives))
-        if _wide(done[x]):
+        if is_wide(done[x]):
             log_x(axes)
-        if _wide(done[y]):
+        if is_wide(done[y]):
             log_y(axes)
         axes.legend(fontsize=7)
     left_out = f" ({PANELS} of {len(pairs)} pairs)" * (len(pairs) > PANELS)
@@ -81,7 +78,7 @@ def search_history(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figur
     axes.plot(done["number"], best, color=BEST, drawstyle="steps-post", label="best so far")
     axes.set(xlabel="trial", ylabel=_label(metric, objectives))
     whole_x(axes)
-    if _wide(done[metric]):
+    if is_wide(done[metric]):
         log_y(axes)
     axes.legend(fontsize=7)
     figure.suptitle(f"Search over {_counted(trials)}")
@@ -97,10 +94,6 @@ def _label(metric: str, objectives: Mapping[str, str]) -> str:
     unit = " (%)" * metric.endswith("accuracy")
     better = {"maximize": "higher", "minimize": "lower"}[objectives[metric]]
     return f"{METRICS.get(metric, metric + unit)}\n{better} is better"
-
-
-def _wide(values: pd.Series) -> bool:
-    return bool((values > 0).all() and values.max() > WIDE * values.min())
 
 
 def _counted(trials: pd.DataFrame) -> str:

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
-from landscape_sweep.figures.style import headline, log_x, look, panels, seeds_each
+from landscape_sweep.figures.style import at_one_loss, headline, log_x, look, panels, seeds_each
 
 GEOMETRY = {
     "sharpness/sam": "sharpness $S_{0.05}$ (loss)",
-    "hessian/lambda_max": "largest eigenvalue",
-    "hessian/trace": "Hessian trace",
+    "hessian/lambda_max": "largest eigenvalue (loss / squared parameter)",
+    "hessian/trace": "Hessian trace (loss / squared parameter)",
 }
-OUTCOMES = {"test/accuracy": "test accuracy (%)", "gap/loss": "test loss − train loss"}
+OUTCOMES = {"test/accuracy": "test accuracy (%)", "gap/loss": "test loss − train loss (nats)"}
 FEWEST = 6
 """Configurations that a band around a fit needs."""
 
@@ -30,10 +30,11 @@ def geometry_against_generalisation(runs: pd.DataFrame, correlations: pd.DataFra
     at least six.
 
     Args:
-        runs: one row a completed run.
+        runs: one row a completed run; drawn are those ``at_one_loss``.
         correlations: ``model metric outcome configs spearman low high``: ρ of the configurations'
-            means, within each model, written into the legends.
+            means of the same runs, within each model, written into the legends.
     """
+    runs, where = at_one_loss(runs)
     pairs = [(x, y) for y in OUTCOMES if y in runs for x in GEOMETRY if x in runs]
     figure, every = panels(len(pairs), width=3.6, height=3.3)
     models = sorted(runs["model.name"].unique())
@@ -65,8 +66,8 @@ def geometry_against_generalisation(runs: pd.DataFrame, correlations: pd.DataFra
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     headline(
         figure,
-        "Geometry against generalisation: Spearman's ρ over n configurations [95% interval], "
-        f"{seeds_each(runs)}",
+        f"Geometry against generalisation, {where}: Spearman's ρ over n configurations "
+        f"[95% interval], {seeds_each(runs)}",
     )
     return figure
 

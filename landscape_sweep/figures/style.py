@@ -25,6 +25,8 @@ PANELS = 12
 """Panels of one figure at most: more can't be read."""
 COLUMNS = 6
 """Architectures side by side at most."""
+WIDE = 30
+"""Ratio of largest to smallest value from which an axis is logarithmic."""
 CHARACTERS = 11
 """Characters of a title to an inch."""
 
@@ -151,6 +153,29 @@ def loss_name(runs: pd.DataFrame) -> str:
     names = {"cross_entropy": "cross-entropy (nats)", "mse": "squared error"}
     used = set(runs["loss"].dropna()) if "loss" in runs else {"cross_entropy"}
     return names.get(str(used.pop()), "loss") if len(used) == 1 else "loss"
+
+
+def is_wide(values: pd.Series) -> bool:
+    """Whether values ask for a logarithmic axis: all positive, and over more than ``WIDE``."""
+    return bool((values > 0).all() and values.max() > WIDE * values.min())
+
+
+def at_one_loss(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The runs that may be compared with one another, and where they ended, in words.
+
+    Where one training loss ended some runs, those that came down to it: a sweep may compare
+    others at the same step, which is another question.
+    """
+    nothing = pd.Series(np.nan, index=runs.index)
+    goal = runs.get("stop.train_loss", nothing).astype(float)
+    if goal.nunique() != 1:
+        return runs, "at the end of training (losses differ)"
+    there = runs.get("train/loss", nothing).fillna(0.0) <= goal * (1 + 1e-6)
+    other, short = int(goal.isna().sum()), int((goal.notna() & ~there).sum())
+    left_out = [f"{other} runs of another length"] * (other > 0)
+    left_out += [f"{short} that did not reach it"] * (short > 0)
+    said = f" ({' and '.join(left_out)} left out)" if left_out else ""
+    return runs[there], f"at a training loss of {goal.max():g}{said}"
 
 
 def seeds_each(runs: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader
 
 from landscape_sweep import figures
 from landscape_sweep.claims import Evidence, Verdict
+from landscape_sweep.figures.style import at_one_loss
 from landscape_sweep.report import verdicts as words
 from landscape_sweep.report.tables import (
     MEANINGS,
@@ -78,6 +79,7 @@ def page(
         table=readable(runs) if len(runs) else runs,
         commands=_commands(runs),
         correlations=readable_correlations(correlations),
+        where=at_one_loss(runs[runs["outcome"] == "completed"])[1] if len(runs) else "",
         pictures=pictures,
         barriers=readable_barriers(sweep.barriers),
         left_out=left_out,

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from landscape_sweep.atomic import replacing
 from landscape_sweep.claims import Verdict, evaluate, write_claims
+from landscape_sweep.figures.style import at_one_loss
 from landscape_sweep.report.page import Picture, page
 from landscape_sweep.report.plans import plans
 from landscape_sweep.statistics import correlations
@@ -37,7 +38,7 @@ def write_report(sweep: Sweep, folder: Path) -> ReportFiles:
     folder.mkdir(parents=True, exist_ok=True)
     for begun in folder.glob("*.part"):  # by a process that was killed
         begun.unlink()
-    found = correlations(sweep.runs)
+    found = correlations(at_one_loss(sweep.runs)[0])
     verdicts = evaluate(sweep.runs)
     _write(folder / "runs.csv", sweep.runs.to_csv(index=False).encode())
     _write(folder / "correlations.csv", found.to_csv(index=False).encode())

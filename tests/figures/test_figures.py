@@ -7,11 +7,13 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
 from landscape_sweep import figures
 from landscape_sweep.figures.noise import slopes
+from landscape_sweep.figures.style import at_one_loss
 from landscape_sweep.statistics import correlations
 from landscape_sweep.tracking import Sweep
 
@@ -84,16 +86,31 @@ def test_algorithm_1_is_shown_over_the_certified_values(
     np.testing.assert_allclose(curve.get_ydata(), ranks / ((ranks - 1) // 2 + 1))
 
 
-def test_bars_are_means_over_seeds(sweep: Sweep) -> None:
+def test_bars_are_means_over_seeds_and_intervals_stay_positive(sweep: Sweep) -> None:
     runs = sweep.runs[sweep.runs["outcome"] == "completed"]
     figure = figures.metric_bars(runs)
-    trace = figure.axes[2]
-    assert trace.get_xlabel() == "Hessian trace (loss / squared parameter)"
-    means = runs.groupby("label", sort=False)["hessian/trace"].mean()
+    _, _, trace, accuracy = figure.axes
+    assert trace.get_xlabel() == "Hessian trace (loss / squared parameter)\ngeometric mean"
+    assert trace.get_xscale() == "log"  # from 16 to 1025
+    by_label = runs.groupby("label", sort=False)["hessian/trace"]
+    means = by_label.agg(stats.gmean)
     names = [text.get_text() for text in trace.get_yticklabels()]
     assert names == means.index.tolist()
-    widths = sorted(bar.get_width() for bar in trace.patches if bar.get_width())
-    np.testing.assert_allclose(widths, sorted(means))
+
+    def widths(axes: Axes) -> list[float]:
+        return sorted(bar.get_width() for bar in axes.patches if bar.get_width())
+
+    np.testing.assert_allclose(widths(trace), sorted(means))
+    one = by_label.get_group(names[0])  # of two seeds: Student's t with one degree of freedom
+    half = stats.t.ppf(0.975, 1) * np.log(one.max() / one.min()) / 2
+    drawn = trace.lines[0].get_xdata()
+    ends = means.iloc[0] * np.exp([-half, half])
+    np.testing.assert_allclose([np.nanmin(drawn), np.nanmax(drawn)], ends)
+    assert 0 < trace.get_xlim()[0] < runs["hessian/trace"].min()
+
+    assert accuracy.get_xlabel() == "test accuracy (%)\nmean"
+    percent = 100 * runs.groupby("label")["test/accuracy"].mean()
+    np.testing.assert_allclose(widths(accuracy), sorted(percent))
 
 
 def test_barriers_are_drawn_a_row_a_configuration_and_a_line_a_mode(sweep: Sweep) -> None:
@@ -167,7 +184,7 @@ def test_scatter_draws_every_run_and_the_coefficient_of_its_table(
     figure = figures.geometry_against_generalisation(completed, found)
     assert len(figure.axes) == 6
     axes = figure.axes[2]
-    assert axes.get_xlabel() == "Hessian trace"
+    assert axes.get_xlabel() == "Hessian trace (loss / squared parameter)"
     cnn = completed[completed["model.name"] == "cnn"]
     percent = cnn.assign(**{"test/accuracy": 100 * cnn["test/accuracy"]})
     columns = ["hessian/trace", "test/accuracy"]
@@ -179,6 +196,15 @@ def test_scatter_draws_every_run_and_the_coefficient_of_its_table(
     text = legend.get_texts()[0].get_text().replace("−", "-")
     assert text.startswith(f"cnn: ρ = {rho:+.2f}")
     assert text.endswith("n = 3")
+
+
+def _heading(figure: Figure) -> str:
+    return figure.get_suptitle().replace("\n", " ")
+
+
+def scatter(runs: pd.DataFrame) -> Figure:
+    told = runs.assign(**{"test/accuracy": 0.5, "seed": 0, "outcome": "completed"})
+    return figures.geometry_against_generalisation(told, correlations(told))
 
 
 def test_the_slopes_of_a_power_law_are_its_exponents() -> None:
@@ -198,8 +224,15 @@ def test_the_slopes_of_a_power_law_are_its_exponents() -> None:
     # Runs of the same sweep that were not stopped at the loss are another question.
     other = runs.assign(**{"hessian/trace": 1e4, "label": runs["label"] + " steps"})
     both = pd.concat([runs.assign(**{"stop.train_loss": 0.1}), other], ignore_index=True)
+    short = both.assign(**{"train/loss": both["hessian/trace"].eq(1e4) + 0.1})
+    short.loc[0, "train/loss"] = 0.2
+    assert len(at_one_loss(short)[0]) == 8
+    assert at_one_loss(short)[1].endswith(
+        "(9 runs of another length and 1 that did not reach it left out)"
+    )
+    assert "(9 runs of another length left out)" in _heading(scatter(both))
     figure = figures.noise_against_flatness(both)
-    assert "at a training loss of 0.1" in figure.get_suptitle().replace("\n", " ")
+    assert "at a training loss of 0.1" in _heading(figure)
     legend = figure.axes[0].get_legend()
     assert legend is not None
     assert legend.get_texts()[0].get_text().endswith("n = 9")
