@@ -40,6 +40,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         columns=("connectivity/naive/barrier",),
         experiment=EXPERIMENT,
     )
+    runs = table.trained_apart(runs)
     yield from height(naive, runs)
     best = next((c for c in BEST if not table.missing(runs, (c,))), BEST[0])
     others = sorted(

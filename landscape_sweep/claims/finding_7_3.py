@@ -23,6 +23,7 @@ EXPERIMENT = "connectivity"
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     """Barrier and accuracy of ResNets, naive and corrected, and published barriers."""
+    runs = table.trained_apart(runs)
     resnets = runs[table.texts(runs, "model.name").isin(["resnet", ""])]
     naive = Question(
         claim=CLAIM,

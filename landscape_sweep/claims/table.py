@@ -89,6 +89,14 @@ def completed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["outcome"].astype(str) == "completed"]
 
 
+def trained_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs that have nothing in common with another seed's: no initialisation, no first steps.
+
+    Runs that differ only in seed and fork late lie in one basin (Frankle et al. 2020).
+    """
+    return frame[texts(frame, "fork_step") == ""]
+
+
 def missing(frame: pd.DataFrame, columns: tuple[str, ...]) -> list[str]:
     """Those of ``columns`` that no completed run has."""
     done = completed(frame)

@@ -29,6 +29,7 @@ COLUMNS = {
     "optimizer.lr": st.sampled_from([0.01, 0.1, None, "text"]),
     "optimizer.momentum": st.sampled_from([0.0, 0.9, 1.0, None]),
     "stop.train_loss": st.sampled_from([0.1, 0.01, None]),
+    "fork_step": st.sampled_from([0, 40, None]),
     "data.label_noise": st.sampled_from([0.0, 1.0, None]),
     "data.loaded": st.sampled_from(["cifar10", "digits", "mine", None]),
     "probe.surface.directions": st.sampled_from(["filter", "random", None]),

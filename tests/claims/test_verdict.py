@@ -88,3 +88,24 @@ def test_claims_are_written_whole_and_without_nan(tmp_path: Path) -> None:
     } <= set(read[0])
     assert [file.name for file in tmp_path.iterdir()] == ["claims.json"]
     assert np.all([v["estimate"] is None for v in read if v["form"] != "analytic"])
+
+
+def test_forks_are_not_networks_that_were_trained_apart() -> None:
+    """Barriers between forks are low, and say nothing about independently trained networks."""
+    barriers = {None: 2.0, 0: 1.0, 200: 0.01}
+    runs = pd.DataFrame(
+        [
+            {
+                **{"model.name": "resnet", "label": f"{width} {fork}", "seed": seed},
+                **{"fork_step": fork, "outcome": "completed"},
+                "connectivity/naive/barrier": height + 1e-3 * seed + 1e-3 * width,
+            }
+            for width in range(12)
+            for fork, height in barriers.items()
+            for seed in range(3)
+        ]
+    )
+    for claim in ("conjecture_1.4", "finding_7.3"):
+        (verdict,) = [v for v in evaluate(runs) if v.claim == claim and v.form == "literal"][:1]
+        assert (verdict.verdict, verdict.configs) == ("REFUTED", 12)
+        assert verdict.estimate == pytest.approx(2.0065)
