@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -267,7 +268,7 @@ def _plane_through(alike: Alike, three: Sequence[str], progress: Progress) -> pd
     from landscape_sweep.probes.connectivity import has_batch_norm
 
     networks = [alike.networks[run_id] for run_id in three]
-    plane = networks_plane(networks)
+    plane = networks_plane(networks, [f"seed {alike.seeds[run_id]}" for run_id in three])
     found = surface(
         networks[0],
         training.loss_function(alike.config.loss),
@@ -279,14 +280,14 @@ def _plane_through(alike: Alike, three: Sequence[str], progress: Progress) -> pd
         progress=progress,
     )
     marks = [dataclasses.asdict(mark) for mark in plane.marks]
-    for mark, run_id in zip(marks, three, strict=True):
-        mark["name"] = f"seed {alike.seeds[run_id]}"
     tables = [pd.DataFrame(found.tables()["surface/surface.csv"]), pd.DataFrame(marks)]
     return pd.concat(tables, ignore_index=True)
 
 
 def barriers(measured: pd.DataFrame) -> pd.DataFrame:
     """Mean of each measure over the pairs of a label, with an interval over its networks.
+
+    The ends are on every path, so that no measure is negative: the interval ends at 0.
 
     Args:
         measured: ``label, run_a, run_b`` and metrics ``connectivity/<mode>/[test_]<measure>``.
@@ -302,7 +303,8 @@ def barriers(measured: pd.DataFrame) -> pd.DataFrame:
             split = "test" if measure.startswith("test_") else "train"
             found = over_pairs(group[name].to_numpy(), group["run_a"], group["run_b"])
             of = (label, mode, split, measure.removeprefix("test_"))
-            rows.append((*of, found.value, *found.interval(), len(group), networks))
+            low, high = np.maximum(found.interval(), 0.0)
+            rows.append((*of, found.value, low, high, len(group), networks))
     columns = ["label", "mode", "split", "measure", "mean", "low", "high", "pairs", "networks"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -151,7 +151,9 @@ def _judged(
     blank = replace(_open(question), architecture=architecture, configs=configs, seeds=seeds)
     if configs < 3:
         return replace(
-            blank, reason=f"It was measured in {configs} configurations: too few to say anything."
+            blank,
+            reason=f"It was measured in {configs} configuration{'s' * (configs > 1)}: too few to "
+            "say anything.",
         )
     try:
         found = measure(rows)

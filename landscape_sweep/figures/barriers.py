@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import PALETTE, PANELS, legend_below, panels, spread
+from landscape_sweep.figures.style import PALETTE, legend_below, panels, spread
 
 MODES = {
     "naive": (PALETTE[0], "-", "straight"),
@@ -27,6 +27,9 @@ QUANTITIES = {
 }
 """What is drawn, a column each, where it was measured: words and scale."""
 
+ROWS = 6
+"""Configurations shown at most."""
+
 HEADING = 40
 """Characters of a row's heading that a panel has room for."""
 
@@ -43,7 +46,7 @@ def barriers(paths: pd.DataFrame) -> Figure:
     """
     columns = [name for name in QUANTITIES if name in paths and paths[name].notna().any()]
     labels = list(dict.fromkeys(paths["label"]))
-    shown = spread(labels, PANELS // len(columns))
+    shown = spread(labels, ROWS)
     figure, every = panels(len(shown) * len(columns), width=3.1, columns=len(columns))
     for row, label in enumerate(shown):
         of_label = paths[paths["label"] == label]
@@ -59,7 +62,7 @@ def barriers(paths: pd.DataFrame) -> Figure:
             axes.set_title("\n" * heading.count("\n") + " ")  # room for it
     left_out = f", {len(shown)} of {len(labels)} configurations" if len(shown) < len(labels) else ""
     figure.suptitle(f"Paths between networks: mean and range over pairs{left_out}")
-    legend_below(figure, every[0])
+    legend_below(figure, *every)
     return figure
 
 

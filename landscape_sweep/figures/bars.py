@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -68,7 +67,12 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
             ax=axes,
         )
         sns.stripplot(data=shown, x=metric, y="label", color="black", size=3, ax=axes, jitter=False)
-        _limit(axes, values, wide=wide)
+        most = 100.0 if metric == "test/accuracy" else ROOM * float(values.max())
+        if wide:
+            axes.set(xscale="log", xlim=(values.min() / ROOM**2, values.max() * ROOM**2))
+            log_x(axes)
+        elif values.min() >= 0 and most > 0:
+            axes.set_xlim(0, min(axes.get_xlim()[1], most))
         mean = "geometric mean" if positive else "mean"
         axes.set(xlabel=f"{METRICS[metric]}\n{mean}", ylabel="")
         axes.tick_params(axis="y", labelsize=7)
@@ -81,16 +85,6 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
         f"a point a run{more}",
     )
     return figure
-
-
-def _limit(axes: Axes, values: pd.Series, *, wide: bool) -> None:
-    """An axis for the runs, with some room for their intervals and not more."""
-    low, high = float(values.min()), float(values.max())
-    if wide:
-        axes.set(xscale="log", xlim=(low / ROOM**2, high * ROOM**2))
-        log_x(axes)
-    elif low >= 0 < high:
-        axes.set_xlim(0, min(axes.get_xlim()[1], ROOM * high))
 
 
 def geometric_mean(values: pd.Series) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -69,7 +71,7 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
                 linewidths=0.5,
                 label=f"{name}: {_said(means, metric)}",
             )
-        axes.set(xlabel=LABEL, ylabel=METRICS[metric])
+        axes.set(xlabel=LABEL, ylabel=fill(METRICS[metric], 28))
         log_x(axes)
         log_y(axes)
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)

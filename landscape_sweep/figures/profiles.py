@@ -45,7 +45,7 @@ def profiles(points: pd.DataFrame, curvature: pd.DataFrame) -> Figure:
             f"({off:.2%} apart)",
             fontsize=8,
         )
-        axes.set(xlabel="distance in parameter space", ylabel="cross-entropy")
+        axes.set(xlabel="distance in parameter space", ylabel="loss")
     headline(figure, "Loss along lines through the trained network")
     if panel:
         legend_below(figure, panel[0], columns=2)

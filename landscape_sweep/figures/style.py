@@ -229,7 +229,9 @@ class Configurations:
             legend_below(figure, *axes)
         else:
             scale = ScalarMappable(self._norm, SHADES)
-            figure.colorbar(scale, ax=list(axes), label=self._setting, aspect=30, pad=0.01)
+            bar = figure.colorbar(scale, ax=list(axes), label=self._setting, aspect=30, pad=0.01)
+            if isinstance(self._norm, LogNorm):
+                _plain(bar.ax.yaxis)
 
 
 def _setting(runs: pd.DataFrame) -> tuple[str, pd.Series]:

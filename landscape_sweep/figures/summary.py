@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landscape_sweep.figures.style import panels
-
 ROWS = 40
 """Rows shown at most."""
 
@@ -17,6 +15,9 @@ LINE = 0.2
 FONT = 8
 """Points."""
 
+WIDTH, TITLE, EDGE = 11.0, 0.35, 0.1
+"""Width of the figure, and what it has above and around the table, in inches."""
+
 
 def summary_table(table: pd.DataFrame) -> Figure:
     """A table of text, as it is given; the first rows where there are many.
@@ -25,7 +26,12 @@ def summary_table(table: pd.DataFrame) -> Figure:
     """
     shown = table.head(ROWS).astype(str)
     rows = len(shown) + 1
-    figure, (axes,) = panels(1, width=11, height=0.6 + LINE * rows)
+    height = TITLE + LINE * rows + EDGE
+    figure = Figure(figsize=(WIDTH, height))
+    # Exactly a line high for each row: a layout would not know.
+    axes = figure.add_axes(
+        (EDGE / WIDTH, EDGE / height, 1 - 2 * EDGE / WIDTH, LINE * rows / height)
+    )
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(rows, 0))
     texts = [[str(name), *shown[name]] for name in shown.columns]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from landscape_sweep.figures.style import PALETTE, PANELS, headline, panels
 
@@ -17,6 +17,9 @@ WIDE = 10.0
 """Losses whose largest is above this many times the smallest are shown on a logarithmic scale."""
 
 LEVELS = 12
+
+TITLE = 34
+"""Characters of a title that a panel has room for."""
 
 
 def _grid(surface: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ma.MaskedArray[Any, Any]]:
@@ -60,18 +63,25 @@ def contours(
         axes.set_facecolor("white")
         filled = axes.contourf(alpha, beta, shown, levels=LEVELS, cmap="cividis")
         lines = axes.contour(
-            alpha, beta, shown, levels=list(filled.levels)[1::2], colors="white", linewidths=0.6
+            alpha,
+            beta,
+            shown,
+            levels=list(filled.levels)[1::2],
+            colors="white",
+            linewidths=0.6,
+            linestyles="solid",  # a logarithm below 0 is no negative loss
         )
         axes.clabel(lines, fontsize=6, fmt=lambda v: f"{10**v if wide else v:.3g}")
-        bar = figure.colorbar(filled, ax=axes, label="cross-entropy")
+        # In the panel's own frame, so that it is as high as a panel of equal scales.
+        bar = figure.colorbar(filled, cax=axes.inset_axes((1.04, 0, 0.05, 1)), label="loss")
         if wide:
             bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{10**v:.3g}"))
         if marks is not None:
             _draw_marks(axes, marks[marks["run_id"] == run_id])
         axes.plot(0, 0, "X", color="white", markeredgecolor="black", markersize=8, zorder=5)
-        axes.set_title(titles[run_id], fontsize=9)
+        axes.set_title(textwrap.fill(titles[run_id], TITLE), fontsize=9)
         axes.set_xlabel(_label(surface, "alpha"), fontsize=8)
-        axes.set_ylabel(_label(surface, "beta"), fontsize=8)
+        axes.set_ylabel(_label(surface, "beta", 26), fontsize=8)
         axes.set(xlim=(alpha[0], alpha[-1]), ylim=(beta[0], beta[-1]))
         axes.set_aspect("equal" if np.ptp(beta) > np.ptp(alpha) / 3 else "auto")
         axes.grid(visible=False)
@@ -99,6 +109,7 @@ def _draw_marks(axes: Axes, marks: pd.DataFrame) -> None:
             textcoords="offset points",
             ha="center",
             fontsize=7,
+            zorder=6,
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "lw": 0},
         )
 
@@ -122,16 +133,18 @@ def surfaces_3d(surfaces: pd.DataFrame, titles: pd.Series) -> Figure:
         )
         middle = shown[np.argmin(np.abs(beta)), np.argmin(np.abs(alpha))]
         axes.plot([0], [0], [middle], "o", color=PALETTE[1], markersize=5, zorder=10)
-        axes.set_title(titles[run_id], fontsize=9)
+        axes.set_title(textwrap.fill(titles[run_id], TITLE), fontsize=9)
+        for axis in (axes.xaxis, axes.yaxis, axes.zaxis):  # type: ignore[attr-defined]
+            axis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(_label(surface, "alpha", 30), fontsize=7, labelpad=6)
         axes.set_ylabel(_label(surface, "beta", 30), fontsize=7, labelpad=6)
-        axes.set_zlabel("cross-entropy", fontsize=7)  # type: ignore[attr-defined]
+        axes.set_zlabel("loss", fontsize=7)  # type: ignore[attr-defined]
         if wide:
             axes.zaxis.set_major_formatter(  # type: ignore[attr-defined]
                 FuncFormatter(lambda v, _: f"{10**v:.3g}")
             )
         axes.tick_params(labelsize=6, pad=0)
-        axes.set_box_aspect(None, zoom=0.82)  # type: ignore[call-arg]
+        axes.set_box_aspect(None, zoom=0.9)  # type: ignore[call-arg]
     headline(figure, _heading("Loss surfaces", surfaces, wide))
     return figure
 
@@ -148,4 +161,4 @@ def _heading(text: str, surfaces: pd.DataFrame, wide: bool) -> str:
     scale = "logarithmic" if wide else "linear"
     total = surfaces["run_id"].nunique()
     more = "" if total <= PANELS else f" (first {PANELS} of {total} runs)"
-    return f"{text}: a {scale} scale, each panel with its own range{more}"
+    return f"{text} over the probe's training images: {scale}, each panel's own range{more}"

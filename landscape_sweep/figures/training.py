@@ -85,14 +85,16 @@ def geometry_through_training(histories: pd.DataFrame, runs: pd.DataFrame) -> Fi
         if (labelled.loc[labelled["metric"] == metric, "value"] > 0).all():
             log_y(axes)
         whole_x(axes)
-    headline(figure, f"Geometry through training, mean and range of {seeds_each(runs)}")
+    headline(
+        figure, f"Geometry through training: mean and range of {seeds_each(runs)}{told.left_out}"
+    )
     told.explain(figure, every)
     return figure
 
 
 _DYNAMICS = {
     "lambda_max": "largest eigenvalue (loss / squared parameter)",
-    "noise_trace": "gradient noise tr Σ",
-    "gradient_norm": "gradient norm",
+    "noise_trace": "gradient noise tr Σ (squared loss / squared parameter)",
+    "gradient_norm": "gradient norm (loss / parameter)",
     "sharpness": "sharpness $S_ρ$ (loss)",
 }

@@ -13,6 +13,10 @@ from torch.nn.utils import parameters_to_vector
 from landscape_sweep.curvature import HessianOperator, LanczosResult, lanczos
 from landscape_sweep.probes.measurement import Batches, Loss, euclidean_norm
 
+RISE = 4.0
+"""Rise of the loss along the leading eigenvector at one unit of its plane: 1 at the half unit that
+is the default radius."""
+
 _COLUMNS = 2**20
 """Parameters handled at once in float64."""
 
@@ -126,7 +130,9 @@ def hessian_plane(model: nn.Module, loss: Loss, batches: Batches, *, seed: int =
     """The eigenvectors of the two largest eigenvalues of the Hessian over ``batches``.
 
     Parameters that don't require a gradient stay where they are. A label tells the eigenvalue,
-    and its relative residual where that is above 1%.
+    and its relative residual where that is above 1%. ``unit`` is the distance at which the
+    quadratic model has risen by ``RISE`` along the first: a share of ‖θ‖ would reach far beyond
+    the basin in directions that are this steep.
     """
     found, vectors = leading_eigenvectors(model, loss, batches, 2, seed=seed)
     theta = weights(model)
@@ -137,9 +143,9 @@ def hessian_plane(model: nn.Module, loss: Loss, batches: Batches, *, seed: int =
             (1, 2), found.eigenvalues, found.residuals, found.converged, strict=True
         )
     ]
-    return Plane(
-        theta, first.to(theta), second.to(theta), (labels[0], labels[1]), euclidean_norm(theta)
-    )
+    norm, steepest = euclidean_norm(theta), float(found.eigenvalues[0])
+    unit = min(norm, (2 * RISE / steepest) ** 0.5) if steepest > 0 else norm
+    return Plane(theta, first.to(theta), second.to(theta), (labels[0], labels[1]), unit)
 
 
 def leading_eigenvectors(
@@ -198,7 +204,9 @@ def trajectory_plane(path: Sequence[Tensor], *, seed: int = 0) -> Plane:
     return _marked(plane, [(f"epoch {t}", w) for t, w in enumerate(path)])
 
 
-def networks_plane(three: Sequence[nn.Module]) -> Plane:
+def networks_plane(
+    three: Sequence[nn.Module], names: Sequence[str] = ("network 1", "network 2", "network 3")
+) -> Plane:
     """The plane through three networks of one architecture; the first is its centre.
 
     d1 points from the first to the second; d2 is at right angles to it, on the third one's side
@@ -214,9 +222,9 @@ def networks_plane(three: Sequence[nn.Module]) -> Plane:
     first, second = _orthonormal(sides)
     if not float(second @ sides[1]) > 1e-6 * euclidean_norm(sides[1]):
         raise ValueError("the three networks lie on one line, which is no plane")
-    labels = ("the line from network 1 to 2", "the normal to network 3")
+    labels = (f"the line from {names[0]} to {names[1]}", f"the normal to {names[2]}")
     plane = Plane(theta, first.to(theta), second.to(theta), labels, euclidean_norm(theta))
-    return _marked(plane, [(f"network {i}", weights(m)) for i, m in enumerate(three, start=1)])
+    return _marked(plane, [(name, weights(m)) for name, m in zip(names, three, strict=True)])
 
 
 def _marked(plane: Plane, points: Sequence[tuple[str, Tensor]]) -> Plane:

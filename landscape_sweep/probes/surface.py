@@ -153,8 +153,9 @@ def surface(
         batches: the samples over which L is the mean.
         points: grid points a side, odd.
         radius: half side of the square, as a multiple of ‖θ‖; for filter-normalised directions
-            in relative units, so that 1 is the square of Li et al. A plane with marks reaches
-            over these instead.
+            in relative units, so that 1 is the square of Li et al.; for eigenvectors of the
+            distance at which the quadratic model has risen by 4. A plane with marks reaches over
+            these instead.
         directions: ``random`` (orthonormal), ``filter`` (filter-normalised), ``hessian`` (two
             leading eigenvectors), ``trajectory`` (principal components of the training path), or
             any plane, for example ``networks_plane([a, b, c])``.

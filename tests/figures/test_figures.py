@@ -123,6 +123,8 @@ def test_barriers_are_drawn_a_row_a_configuration_and_a_line_a_mode(sweep: Sweep
     np.testing.assert_allclose(accuracy.lines[0].get_ydata(), 100 * naive["accuracy"])
     assert loss.texts[0].get_text() == f"{naive['label'][0]}, 1 pair of seeds"
     assert legend_of(figure) == ["straight", "straight, BatchNorm re-estimated"]
+    without = sweep.paths["label"].eq(sweep.paths["label"][0]) & sweep.paths["mode"].eq("reset")
+    assert legend_of(figures.barriers(sweep.paths[~without])) == legend_of(figure)
     assert len({(line.get_color(), line.get_linestyle()) for line in loss.lines}) == 2
 
 

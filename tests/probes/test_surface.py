@@ -296,6 +296,9 @@ def test_hessian_directions_are_the_leading_eigenvectors(batches: Batches) -> No
         assert abs(float(direction[kept] @ vectors[:, rank])) == pytest.approx(1, abs=1e-3)
     assert abs(plane.cosine) < 1e-12
     assert f"λ = {float(values[-1]):.4g}" in plane.labels[0]
+    assert plane.unit == pytest.approx(float(plane.centre.norm()))  # nothing rises by 4 before
+    steep = hessian_plane(model, lambda outputs, y: 50 * cross_entropy(outputs, y), batches)
+    assert 0.5 * 50 * float(values[-1]) * steep.unit**2 == pytest.approx(4, rel=1e-3)
 
 
 def test_trajectory_directions_are_the_singular_vectors_of_the_path(batches: Batches) -> None:
