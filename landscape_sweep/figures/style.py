@@ -168,9 +168,9 @@ def at_one_loss(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """
     nothing = pd.Series(np.nan, index=runs.index)
     goal = runs.get("stop.train_loss", nothing).astype(float)
-    if goal.nunique() != 1:
-        return runs, "at the end of training (losses differ)"
     there = runs.get("train/loss", nothing).fillna(0.0) <= goal * (1 + 1e-6)
+    if goal.nunique() != 1 or not there.any():
+        return runs, "at the end of training (losses differ)"
     other, short = int(goal.isna().sum()), int((goal.notna() & ~there).sum())
     left_out = [f"{other} runs of another length"] * (other > 0)
     left_out += [f"{short} that did not reach it"] * (short > 0)

@@ -229,6 +229,8 @@ def test_the_slopes_of_a_power_law_are_its_exponents() -> None:
     short = both.assign(**{"train/loss": both["hessian/trace"].eq(1e4) + 0.1})
     short.loc[0, "train/loss"] = 0.2
     assert len(at_one_loss(short)[0]) == 8
+    never = short.assign(**{"train/loss": 2.0})
+    assert len(at_one_loss(never)[0]) == len(never)
     assert at_one_loss(short)[1].endswith(
         "(9 runs of another length and 1 that did not reach it left out)"
     )
