@@ -54,8 +54,8 @@ def evidence(
         )
     for number, (label, a, b) in enumerate(lines):
         axes.plot(a, b, ("-", "--", ":", "-.")[number % 4], color="black", lw=1, label=label)
-    axes.set_xlabel(textwrap.fill(x_label, 48), fontsize=8)
-    axes.set_ylabel(textwrap.fill(y_label, 32), fontsize=8)
+    axes.set_xlabel(textwrap.fill(x_label, 48, break_long_words=False), fontsize=8)
+    axes.set_ylabel(textwrap.fill(y_label, 32, break_long_words=False), fontsize=8)
     axes.tick_params(labelsize=7)
     if log_x:
         style.log_x(axes)

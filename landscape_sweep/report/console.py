@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from landscape_sweep.claims import Verdict
-from landscape_sweep.report.tables import readable, readable_correlations
+from landscape_sweep.report.tables import WORDS, readable, readable_correlations
 from landscape_sweep.report.verdicts import measured, one_line, tally
 from landscape_sweep.report.write import ReportFiles
 from landscape_sweep.tracking import Links, Sweep
@@ -65,8 +65,8 @@ def _unspoken(verdicts: Sequence[Verdict]) -> str:
 def _table(title: str, frame: pd.DataFrame) -> Table:
     table = Table(title=title, title_justify="left")
     for column in frame.columns:
-        text = column == "configuration"
-        table.add_column(str(column), justify="left" if text else "right", no_wrap=text)
+        justify: JustifyMethod = "left" if column in WORDS else "right"
+        table.add_column(str(column), justify=justify, no_wrap=column == "configuration")
     for row in frame.itertuples(index=False):
         table.add_row(*(str(value) for value in row))
     return table

@@ -1,5 +1,15 @@
 "use strict";
 
+// ---------------------------------------------------------------- claims that open
+
+const openClaim = () => { // the one that a link points to
+  const claim = document.getElementById(location.hash.slice(1));
+  if (claim?.matches("details")) claim.open = true;
+};
+addEventListener("hashchange", openClaim);
+openClaim();
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(claim => { claim.open = true; }));
+
 // ---------------------------------------------------------------- tables that sort
 
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -93,16 +103,18 @@ if (canvas) {
       pen.stroke();
     }
     pen.fillStyle = ink;
-    pen.font = "20px system-ui, sans-serif";
+    // The canvas is drawn at one size and shown at any: texts stay readable on a narrow screen.
+    const text = Math.max(20, 12 * canvas.width / (canvas.clientWidth || canvas.width));
+    pen.font = `${text}px system-ui, sans-serif`;
     pen.textAlign = "center";
     const [ax, ay] = project(0, 1.15, -0.5), [bx, by] = project(1.15, 0, -0.5);
     const side = axis => (axis[axis.length - 1] - axis[0]).toPrecision(3);
-    pen.fillText(`d1: ${side(alpha)} across`, ax, ay);
-    pen.fillText(`d2: ${side(beta)} across`, bx, by);
+    pen.fillText("d1", ax, ay);
+    pen.fillText("d2", bx, by);
     pen.textAlign = "left";
-    axes.forEach((name, i) => pen.fillText(`d${i + 1}: ${name}`, 16, canvas.height - 44 + 28 * i));
-    pen.textAlign = "left";
-    pen.fillText(`loss ${Math.pow(10, low).toPrecision(3)} to ${Math.pow(10, low + span).toPrecision(3)}`, 16, 30);
+    const lines = [alpha, beta].map((axis, i) => `d${i + 1}: ${side(axis)} across${axes[i] ? ", " + axes[i] : ""}`);
+    lines.forEach((line, i) => pen.fillText(line, 16, canvas.height - 16 - 1.3 * text * (lines.length - 1 - i)));
+    pen.fillText(`loss ${Math.pow(10, low).toPrecision(3)} to ${Math.pow(10, low + span).toPrecision(3)}`, 16, 10 + text);
     canvas.dataset.turn = turn.toFixed(3);
   }
 

@@ -20,6 +20,7 @@ from landscape_sweep.figures.style import at_one_loss
 from landscape_sweep.report import verdicts as words
 from landscape_sweep.report.tables import (
     MEANINGS,
+    WORDS,
     readable,
     readable_barriers,
     readable_correlations,
@@ -85,6 +86,7 @@ def page(
         left_out=left_out,
         surfaces=as_script(surface_data(sweep)),
         meanings=MEANINGS,
+        words_not_numbers=WORDS,
     )
 
 

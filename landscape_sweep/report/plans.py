@@ -124,7 +124,8 @@ def plans(sweep: Sweep, correlations: pd.DataFrame) -> Iterator[Plan]:
     yield Plan(
         "mode_connectivity",
         "Paths between seeds",
-        "A bump between the ends is a barrier; BatchNorm re-estimated takes away its artefacts.",
+        "A bump between the ends is a barrier; BatchNorm re-estimated takes away its artefacts. "
+        "Lines coincide where no unit had to be permuted.",
         "probe.connectivity and two seeds",
         len(sweep.paths) > 0,
         lambda: figures.barriers(sweep.paths),

@@ -22,6 +22,9 @@ COLUMNS = {
     "seconds": "seconds",
 }
 
+WORDS = ("configuration", "outcome", "model", "metric", "path", "images")
+"""Columns of text, in any of the tables here; the others are numbers."""
+
 JOINED = ("connectivity/naive/barrier", "connectivity/aligned_reset/barrier")
 """Metrics of pairs of runs that the MLflow UI compares too."""
 

@@ -36,6 +36,15 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+def opens(page: Page | Frame) -> None:
+    """A verdict in the overview leads to its reasons."""
+    link = page.locator("table.overview a").first
+    reasons = page.locator(f"[id='{link.get_attribute('href')[1:]}'] .verdict").first
+    assert not reasons.is_visible()
+    link.click()
+    reasons.wait_for(state="visible")
+
+
 def sorts(page: Page | Frame) -> None:
     """A press on a heading orders the runs by it."""
     column = (
@@ -79,6 +88,7 @@ def test_the_page_sorts_and_turns(sweep: Sweep, tmp_path: Path, pictures: Path) 
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
         page.goto(page_file.as_uri())
+        opens(page)
         sorts(page)
         turns(page)
         page.screenshot(path=pictures / "page.png")
