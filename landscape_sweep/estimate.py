@@ -82,11 +82,11 @@ def pace_of(config: Config, data: Dataset) -> Pace:
     began = time.perf_counter()  # the loop has warmed up everything but BatchNorm in eval mode
     training.evaluate(network, loss_function, data, images, labels)
     image = (time.perf_counter() - began) / len(labels)
-    return Pace(
-        step=fit.seconds / STEPS,
-        image=image,
-        probes=sum(seconds_of_probes(config, data, network).values()),
-    )
+    probes = 0.0
+    if any(schema.probes_at_one_model(config)):
+        batches = build.probe_batches(config, data)
+        probes = sum(seconds_of_probes(config, data, network, batches).values())
+    return Pace(step=fit.seconds / STEPS, image=image, probes=probes)
 
 
 def seconds_of_training(config: Config, data: Dataset, pace: Pace) -> float:

@@ -49,7 +49,7 @@ def probe(
     loss_function = training.loss_function(config.loss)
     batches = build.probe_batches(config, data)
     offered = _offered(config, data, path)
-    expected = seconds_of_probes(config, data, network)
+    expected = seconds_of_probes(config, data, network, batches)
     found: dict[str, float] = {}
     for name, keys in probes.items():
         module = importlib.import_module(f"landscape_sweep.probes.{name}")
@@ -78,14 +78,14 @@ def probe(
     record.flush()
 
 
-def seconds_of_probes(config: Config, data: Dataset, network: nn.Module) -> dict[str, float]:
+def seconds_of_probes(
+    config: Config, data: Dataset, network: nn.Module, batches: Batches
+) -> dict[str, float]:
     """What each probe at the final weights takes at most, from the time of a measured pass."""
     probes = dict(schema.probes_at_one_model(config))
-    if not probes:
-        return {}
     offered = _offered(config, data)
     loss_function = training.loss_function(config.loss)
-    seconds = _seconds_of_a_pass(network, loss_function, build.probe_batches(config, data))
+    seconds = _seconds_of_a_pass(network, loss_function, batches)
     found = {}
     for name, keys in probes.items():
         passes = importlib.import_module(f"landscape_sweep.probes.{name}").passes

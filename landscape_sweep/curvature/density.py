@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,14 +27,6 @@ class SpectralDensity:
     weights: Floats
     outliers: Floats
     products: int
-
-    def smooth(self, points: Floats, width: float) -> Floats:
-        """The density at ``points``, each node spread to a Gaussian of deviation ``width``."""
-        if not width > 0:
-            raise ValueError(f"width={width}: above 0")
-        z = (np.asarray(points, dtype=np.float64)[:, None] - self.nodes[None, :]) / width
-        density: Floats = np.exp(-0.5 * z**2) @ self.weights / (width * math.sqrt(2 * math.pi))
-        return density
 
 
 def spectral_density(

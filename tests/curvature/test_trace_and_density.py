@@ -192,14 +192,6 @@ def test_moments_of_a_single_probe_are_exact(operator_with_spectrum):
         assert ritz.weights @ ritz.values**degree == pytest.approx(float(start @ power), rel=1e-9)
 
 
-def test_smooth_density_integrates_to_one(operator_with_spectrum):
-    d = spectral_density(operator_with_spectrum(SPECTRUM), probes=2, steps=20)
-    grid = np.linspace(-20, 120, 4001)
-    assert np.trapezoid(d.smooth(grid, 1.0), grid) == pytest.approx(1, abs=1e-3)
-    with pytest.raises(ValueError, match="width"):
-        d.smooth(grid, 0.0)
-
-
 def test_density_refuses_what_it_cannot_use(operator_with_spectrum):
     A = operator_with_spectrum(SPECTRUM)
     restarted = LanczosDecomposition(A, max_basis=20).run([(5, "BE")], tol=1e-9, max_products=60)
