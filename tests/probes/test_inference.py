@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from landscape_sweep.models import build
+from landscape_sweep.probes import inference
 from landscape_sweep.probes.inference import Rewritten
 
 
@@ -45,8 +46,14 @@ def settled(model: nn.Module) -> nn.Module:
 )
 @pytest.mark.parametrize("bias", [True, False])
 def test_winograd_is_the_convolution(
-    inputs: int, outputs: int, height: int, width: int, bias: bool
+    inputs: int,
+    outputs: int,
+    height: int,
+    width: int,
+    bias: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(inference, "MKL_AT_HOME", True)
     torch.manual_seed(0)
     conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
     x = images(9, inputs, height, width)
@@ -72,7 +79,10 @@ def test_winograd_is_the_convolution(
         {"in_channels": 16, "out_channels": 8, "kernel_size": 1},
     ],
 )
-def test_other_convolutions_stay_direct(options: dict[str, Any]) -> None:
+def test_other_convolutions_stay_direct(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "MKL_AT_HOME", True)
     torch.manual_seed(0)
     model = settled(
         nn.Sequential(nn.Conv2d(**options), nn.BatchNorm2d(options["out_channels"]), nn.ReLU())
@@ -82,6 +92,7 @@ def test_other_convolutions_stay_direct(options: dict[str, Any]) -> None:
     assert error(model, images(5, options["in_channels"], 8, 8), fast) < 3e-6
 
 
+@pytest.mark.parametrize("winograd", [True, False])
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -92,7 +103,10 @@ def test_other_convolutions_stay_direct(options: dict[str, Any]) -> None:
         ("cnn", {"width": 8, "norm": "batch"}),
     ],
 )
-def test_networks_follow_their_weights(name: str, options: dict[str, object]) -> None:
+def test_networks_follow_their_weights(
+    name: str, options: dict[str, object], winograd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "MKL_AT_HOME", winograd)
     torch.manual_seed(0)
     model = settled(build(name, shape=(3, 16, 16), classes=10, **options))
     if options.get("norm") == "none":  # Fixup starts the head at zero
