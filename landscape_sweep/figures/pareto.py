@@ -48,7 +48,7 @@ def pareto_front(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figure:
             log_x(axes)
         if is_wide(done[y]):
             log_y(axes)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     left_out = f" ({PANELS} of {len(pairs)} pairs)" * (len(pairs) > PANELS)
     figure.suptitle(f"Pareto front over {_counted(trials)}{left_out}")
     return figure
@@ -80,7 +80,7 @@ def search_history(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figur
     whole_x(axes)
     if is_wide(done[metric]):
         log_y(axes)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     figure.suptitle(f"Search over {_counted(trials)}")
     return figure
 
