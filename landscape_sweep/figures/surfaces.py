@@ -81,7 +81,7 @@ def contours(
         axes.plot(0, 0, "X", color="white", markeredgecolor="black", markersize=8, zorder=5)
         axes.set_title(textwrap.fill(titles[run_id], TITLE), fontsize=9)
         axes.set_xlabel(_label(surface, "alpha"), fontsize=8)
-        axes.set_ylabel(_label(surface, "beta", 26), fontsize=8)
+        axes.set_ylabel(_label(surface, "beta", 30), fontsize=8)
         axes.set(xlim=(alpha[0], alpha[-1]), ylim=(beta[0], beta[-1]))
         axes.set_aspect("equal" if np.ptp(beta) > np.ptp(alpha) / 3 else "auto")
         axes.grid(visible=False)
@@ -144,7 +144,7 @@ def surfaces_3d(surfaces: pd.DataFrame, titles: pd.Series) -> Figure:
                 FuncFormatter(lambda v, _: f"{10**v:.3g}")
             )
         axes.tick_params(labelsize=6, pad=0)
-        axes.set_box_aspect(None, zoom=0.9)  # type: ignore[call-arg]
+        axes.set_box_aspect(None, zoom=0.82)  # type: ignore[call-arg]
     headline(figure, _heading("Loss surfaces", surfaces, wide))
     return figure
 
