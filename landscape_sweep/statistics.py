@@ -106,6 +106,31 @@ class Proportion:
         return min(1.0, 2 * float(stats.binom.cdf(self.hits, self.trials, bound)))
 
 
+@dataclass(frozen=True)
+class Unanimous:
+    """A rank agreement of +1 or −1: no pair disagrees, so that no spread tells the error.
+
+    Only pairs without a configuration in common are independent: the share of those that agree
+    has Clopper and Pearson's interval, ``pairs`` of ``pairs``.
+
+    Attributes:
+        value: +1 or −1.
+        pairs: how many disjoint pairs there are, at least one.
+    """
+
+    value: float
+    pairs: int
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Two-sided confidence interval."""
+        inner = 2 * Proportion(self.pairs, self.pairs).interval(level)[0] - 1
+        return (inner, 1.0) if self.value > 0 else (-1.0, -inner)
+
+    def alpha(self, bound: float) -> float:
+        """The α whose 1 − α interval just reaches ``bound``."""
+        return Proportion(self.pairs, self.pairs).alpha((1 + bound * self.value) / 2)
+
+
 def _onto(value: float, scale: Scale) -> float:
     """From the value's own scale to the one where it is nearly normal."""
     if scale == "log":
@@ -323,7 +348,7 @@ def concordance(
     observed: NDArray[np.bool_],
     clusters: ArrayLike,
     strata: ArrayLike,
-) -> Estimate:
+) -> Estimate | Unanimous:
     """Somers' D of x with a right-censored time: 2C − 1 of Harrell's C-index (1982).
 
     A pair of one stratum counts if the earlier time was observed: +1 where the smaller x was
@@ -354,12 +379,17 @@ def concordance(
                 )
     if total[1] == 0:
         return Estimate(math.nan, math.nan, 1)
+    if abs(total[0]) == total[1]:  # every such pair has a cluster that was observed
+        seen, compared = len(np.unique(codes[observed])), int((with_cluster[1] > 0).sum())
+        return Unanimous(float(total[0] / total[1]), max(1, min(seen, compared // 2)))
     left = total[:, None] - with_cluster
     without = left[0] / np.where(left[1] > 0, left[1], np.nan)
     return _jackknifed(float(total[0] / total[1]), without, "fisher", 0)
 
 
-def granulated_kendall(x: Floats, y: Floats, axes: NDArray[np.integer]) -> tuple[Estimate, Floats]:
+def granulated_kendall(
+    x: Floats, y: Floats, axes: NDArray[np.integer]
+) -> tuple[Estimate | Unanimous, Floats]:
     """Ψ and ψ of Jiang et al. (2020): does x rank y when one hyper-parameter moves at a time?
 
     Args:
@@ -385,6 +415,9 @@ def granulated_kendall(x: Floats, y: Floats, axes: NDArray[np.integer]) -> tuple
     if not live:
         return Estimate(math.nan, math.nan, 1), psi
     value = float(np.nanmean(psi))
+    if abs(value) > 1 - 1e-9:
+        moved = np.unique(np.concatenate([ends for a, b, _ in pairs for ends in (a, b)]))
+        return Unanimous(math.copysign(1, value), len(moved) // 2), psi
     part = np.zeros(len(x))
     for (a, b, _), s, w in zip(pairs, signs, weights, strict=True):
         for end in (a, b):

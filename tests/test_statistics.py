@@ -15,6 +15,7 @@ from sklearn.linear_model import Ridge
 from landscape_sweep.statistics import (
     Estimate,
     Proportion,
+    Unanimous,
     benjamini_hochberg,
     concordance,
     configs_needed,
@@ -330,6 +331,30 @@ def brute_granulated(
                 cells.setdefault(tuple(others), []).append(sign)
         psi.append(np.mean([np.mean(signs) for signs in cells.values()]) if cells else np.nan)
     return np.array(psi)
+
+
+def test_where_every_pair_agrees_the_interval_is_that_of_disjoint_pairs() -> None:
+    """Two of 24 runs got there, both the slowest to begin with: −1, and nothing is decided."""
+    x, time = np.arange(24.0), np.full(24, 100.0)
+    time[22:] = 50.0, 40.0
+    found = concordance(x, time, time < 100, np.arange(24), np.zeros(24))
+    assert found == Unanimous(-1.0, 2)
+    low, high = found.interval()
+    assert low == -1
+    assert high == pytest.approx(1 - 2 * 0.025**0.5)  # (share)² = 2.5%
+    assert found.alpha(0.0) == pytest.approx(2 * 0.5**2)
+    axes = np.array(list(itertools.product(range(4), range(3))))
+    ranks = axes @ [3.0, 1.0]
+    psi, _ = granulated_kendall(ranks, 2 * ranks, axes)
+    assert psi == Unanimous(1.0, 6)
+    assert psi.interval() == (pytest.approx(2 * 0.025 ** (1 / 6) - 1), 1.0)
+
+
+@pytest.mark.parametrize("pairs", [2, 6, 12])
+def test_no_agreement_is_certain_by_chance_more_often_than_alpha(pairs: int) -> None:
+    """Of independent pairs all agree with chance 2 · ½ᵏ where there is no association."""
+    assert Unanimous(1.0, pairs).alpha(0.0) == pytest.approx(2 * 0.5**pairs)
+    assert (Unanimous(1.0, pairs).interval()[0] > 0) == (pairs >= 6)
 
 
 def test_granulated_kendall_is_jiangs_by_definition() -> None:

@@ -27,7 +27,7 @@ FLATTER = Region(low=1.0)
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     """Ratios CNN to ResNet, the two causes apart, and a network that is flat at will."""
-    chosen, note = table.at_matched_loss(runs)
+    chosen, note, short = table.at_matched_loss(runs)
     ratio = Question(
         claim=CLAIM,
         form="literal",
@@ -51,6 +51,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         ),
         *(chosen, both),
         note=note,
+        short=short,
     )
     for key, first, second, what in (
         ("model.skip", "false", "true", "Skip connections lower"),
@@ -66,6 +67,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
             ),
             *(chosen, of_key(chosen, key, first, second)),
             note=note,
+            short=short,
         )
     yield computed(
         Question(

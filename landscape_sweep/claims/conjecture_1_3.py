@@ -18,7 +18,7 @@ import pandas as pd
 from landscape_sweep.claims import counterexamples, table
 from landscape_sweep.claims.association import correlated, scatter
 from landscape_sweep.claims.question import Measured, NotMeasurableError, Question, answer, computed
-from landscape_sweep.claims.verdict import Region, Verdict
+from landscape_sweep.claims.verdict import FEWEST_CONFIGS, Region, Verdict
 from landscape_sweep.statistics import concordance, spearman
 
 CLAIM = "conjecture_1.3"
@@ -72,8 +72,11 @@ def _early(rows: pd.DataFrame) -> Measured:
     """Somers' D of early λ_max and censored steps, within each learning rate."""
     reached = rows.get(STEPS, pd.Series(np.nan, index=rows.index))
     time = reached.fillna(rows["train/steps"])
-    if not reached.notna().any():
-        raise NotMeasurableError("no run reached a loss of 0.5")
+    there = rows[table.CONFIGURATION][reached.notna()].nunique()
+    if there < FEWEST_CONFIGS:
+        raise NotMeasurableError(
+            f"a loss of 0.5 was reached in {there} configurations and it takes {FEWEST_CONFIGS}"
+        )
     found = concordance(
         rows["early/lambda_max"].to_numpy(),
         np.asarray(time, np.float64),

@@ -54,13 +54,22 @@ def cnn_and_resnet(runs: pd.DataFrame) -> Contrast:
 
 
 def contrasted(
-    question: Question, runs: pd.DataFrame, contrast: Contrast, kind: Kind = "ratio", note: str = ""
+    question: Question,
+    runs: pd.DataFrame,
+    contrast: Contrast,
+    kind: Kind = "ratio",
+    note: str = "",
+    short: str = "",
 ) -> Iterator[Verdict]:
     """A verdict on the first kind's metric over (or less) the second's.
 
     Two runs are a pair where they agree in every other key, seed included. A configuration is
     what a pair has in common; its seeds are averaged, ratios geometrically. The metric is the
     question's only column.
+
+    Args:
+        question, runs, contrast, kind: what is asked of what.
+        note, short: of ``Measured``.
     """
     (metric,) = question.columns
     if lacking := table.missing(runs, question.columns):
@@ -93,6 +102,7 @@ def contrasted(
                 log_y=kind == "ratio",
                 lines=(Line("equal", ends, ends),),
             ),
+            short,
         )
 
     yield from answer(replace(question, columns=("a", "b")), pairs, measure)
@@ -120,14 +130,15 @@ def _paired(runs: pd.DataFrame, contrast: Contrast, metric: str) -> pd.DataFrame
         every[side].drop_duplicates(same) for side in (contrast.is_first, contrast.is_second)
     )
     pairs = first.merge(second, on=["cell", "seed"], suffixes=("_a", "_b"))
-    both = (pairs["outcome_a"] == "completed") & (pairs["outcome_b"] == "completed")
+    ends = pairs[["outcome_a", "outcome_b"]]
+    censored = np.where((ends == "censored").any(axis=1), "censored", "failed")
     apart = "" if contrast.apart == ("model.",) else pairs[f"{table.ARCHITECTURE}_b"]
     return pd.DataFrame(
         {
             "a": pairs[f"{metric}_a"],
             "b": pairs[f"{metric}_b"],
             "seed": pairs["seed"],
-            "outcome": np.where(both, "completed", "failed"),
+            "outcome": np.where((ends == "completed").all(axis=1), "completed", censored),
             table.CONFIGURATION: pairs["cell"],
             table.ARCHITECTURE: apart,
         }

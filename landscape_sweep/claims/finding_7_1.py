@@ -25,7 +25,7 @@ EXPERIMENT = "architecture"
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     """The three numbers of the finding, what can be said of causes, and a rescaled layer."""
-    chosen, note = table.at_matched_loss(runs)
+    chosen, note, short = table.at_matched_loss(runs)
     both = cnn_and_resnet(chosen)
     sharpness = Question(
         claim=CLAIM,
@@ -72,6 +72,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         ),
         *(chosen, both),
         note=note,
+        short=short,
     )
     for key, first, second, what in (
         ("model.skip", "true", "false", "Skip connections raise"),
@@ -85,7 +86,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
                 quantity=f"test accuracy with {key}={first} less that with {key}={second}",
                 region=Region(low=0.0),
             ),
-            *(chosen, of_key(chosen, key, first, second), "difference", note),
+            *(chosen, of_key(chosen, key, first, second), "difference", note, short),
         )
     yield computed(
         Question(

@@ -28,7 +28,7 @@ WIDTH = "surface/half_width"
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     """Non-convexity and half-width, paired, and a width that is scale alone."""
-    chosen, note = table.at_matched_loss(runs)
+    chosen, note, short = table.at_matched_loss(runs)
     if {"hessian/lambda_min", "hessian/lambda_max"} <= set(chosen.columns):
         share = (-chosen["hessian/lambda_min"]).clip(lower=0) / chosen["hessian/lambda_max"]
         chosen = chosen.assign(**{NEGATIVE: share})
@@ -59,6 +59,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         ),
         *(chosen, both),
         note=note,
+        short=short,
     )
     yield computed(
         Question(

@@ -53,11 +53,13 @@ class Measured:
         estimate: with its intervals.
         note: a further sentence for the reason.
         evidence: points to plot.
+        short: why no verdict can rest on it all the same, as a clause; "" where one can.
     """
 
     estimate: Estimated
     note: str = ""
     evidence: Evidence | None = None
+    short: str = ""
 
 
 class NotMeasurableError(Exception):
@@ -97,7 +99,7 @@ def computed(
         verdict=verdict,
         estimate=value,
         interval=(value, value),
-        reason=f"{note} {_capital(question.quantity).rstrip(',')} is {number(value)}. If the claim "
+        reason=f"{note} {_capital(question.quantity)} is {number(value)}. If the claim "
         f"were true it would be {question.region.words()}, {where}.",
         evidence=evidence,
         p=0.0,
@@ -131,6 +133,8 @@ def unmeasured(question: Question, reason: str) -> Verdict:
 def lacks(runs: pd.DataFrame, lacking: list[str], kind: str = "") -> str:
     """What the runs lack, in a sentence."""
     done, runs_of_kind = len(table.completed(runs)), f"{kind} run".strip()
+    if not done and (runs["outcome"] == "censored").any():
+        return f"No {runs_of_kind} came down to the training loss at which they are compared."
     if not done:
         return f"No {runs_of_kind} has completed."
     return (
@@ -164,7 +168,7 @@ def _judged(
         return replace(
             blank, reason=f"{_capital(question.quantity)} is undefined: something does not vary."
         )
-    short = shortage(configs, seeds, table.failed_share(scope, question.columns))
+    short = shortage(configs, seeds, table.failed_share(scope, question.columns)) or found.short
     alone = decide(interval, question.region)
     p = p_of_decision(found.estimate, question.region)
     unbroken = isinstance(found.estimate, Proportion) and found.estimate.hits == 0
@@ -197,10 +201,10 @@ def _reason(question: Question, found: Measured, counted: Verdict, alone: str, s
         "REFUTED": "no part of the interval is",
         "INCONCLUSIVE": "part of the interval is and part is not",
     }[alone]
-    quantity = _capital(question.quantity).rstrip(",")
     text = (
-        f"{quantity} is {number(found.estimate.value)} (95% interval {number(low)} to "
-        f"{number(high)}), over {counted.configs} configurations of {counted.seeds} seeds each. "
+        f"{_capital(question.quantity)} is {number(found.estimate.value)} (95% interval "
+        f"{number(low)} to {number(high)}), over {counted.configs} configurations of "
+        f"{counted.seeds} seeds each. "
         f"If the claim were true it would be {question.region.words()}: {inside}."
     )
     if short:

@@ -32,6 +32,9 @@ from landscape_sweep.statistics import (
 
 GAP = "gap/loss"
 EARLY = ("early/lambda_max", "early/trace", "early/noise_scale", "early/sharpness", "early/loss")
+NOISE_SCALE = "early/noise_scale"
+"""Undefined where the squared gradient is estimated as negative: before anything is learnt."""
+ALWAYS = tuple(column for column in EARLY if column != NOISE_SCALE)
 KNOWN_ANYWAY = ("optimizer.lr", "batch_size", "early/test_accuracy")
 RIDGE = 1.0
 """Penalty of both fits: eight slopes from a dozen configurations need one."""
@@ -54,7 +57,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
             quantity="the gain in R² of the final test accuracy, each configuration predicted "
             "from the others,",
             region=Region(low=0.0),
-            columns=(*EARLY, *KNOWN_ANYWAY, "test/accuracy"),
+            columns=(*ALWAYS, *KNOWN_ANYWAY, "test/accuracy"),
             experiment="geometry_predicts",
         ),
         *(runs, _gain),
@@ -63,18 +66,21 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
 
 def _gain(rows: pd.DataFrame) -> Measured:
     """ΔR² by leave-one-configuration-out ridge regression; Student's t over configurations."""
-    points = table.means(rows, (*EARLY, *KNOWN_ANYWAY, "test/accuracy"))
+    told = NOISE_SCALE in rows and bool(rows[NOISE_SCALE].notna().all())
+    early = EARLY if told else ALWAYS
+    points = table.means(rows, (*early, *KNOWN_ANYWAY, "test/accuracy"))
     accuracy = points["test/accuracy"].to_numpy()
     if np.var(accuracy) < 1e-12:
         raise NotMeasurableError("the final accuracy does not vary")
-    known, geometry = (_logs(points[list(c)]) for c in (KNOWN_ANYWAY, EARLY))
+    known, geometry = (_logs(points[list(c)]) for c in (KNOWN_ANYWAY, early))
     without = left_out_errors(known, accuracy, RIDGE)
     with_geometry = left_out_errors(np.column_stack([known, geometry]), accuracy, RIDGE)
     r2 = 1 - np.mean(with_geometry**2) / np.var(accuracy)
     return Measured(
         mean((without**2 - with_geometry**2) / np.var(accuracy)),
         f"R² with geometry is {number(float(r2))}. A gain below 0 says that from so many "
-        "configurations the added slopes cost more than they tell.",
+        "configurations the added slopes cost more than they tell."
+        + ("" if told else " The noise scale is left out, as some runs have none."),
         Evidence(
             x=accuracy - without,
             y=accuracy - with_geometry,

@@ -12,6 +12,8 @@ CONFIGURATION = "configuration"
 _PART_OF_CONFIGURATION = ("model.", "optimizer.", "data.", "stop.")
 _ALSO = ("label", "batch_size", "epochs", "loss")
 _ASIDE = ("data.root", "data.path")
+UNTRAINED = 0.5
+"""Final over first training loss above which a run has not come near a minimum."""
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -153,22 +155,32 @@ def halves(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return ordered.iloc[:half], ordered.iloc[half:]
 
 
-def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
     """The runs that were stopped at one training loss, and a sentence that says so.
 
     Runs that gave up before they were there are kept, as censored: they count as failed. Where no
-    run was stopped by its loss, all runs.
+    run was stopped by its loss these are all runs, those censored that have not come down to half
+    of their first loss: no minimum is near.
+
+    Returns:
+        The runs, the sentence, and why no statement about equal losses can be decided with them,
+        as a clause; "" where it can.
     """
     goals = frame.get("stop.train_loss", pd.Series(dtype=float)).dropna()
     if goals.empty or "train/loss" not in frame:
-        return frame, (
-            "The runs were not stopped at equal training loss; the loss is adjusted for, which "
-            "is weaker."
+        chosen = frame.copy()
+        if {"train/loss", "train/initial_loss"} <= set(frame.columns):
+            untrained = frame["train/loss"] > UNTRAINED * frame["train/initial_loss"]
+            chosen.loc[untrained, "outcome"] = "censored"
+        return (
+            chosen,
+            "Final training losses differ, and with them part of what is measured.",
+            "the runs were not stopped at one training loss",
         )
     goal = float(goals.mode().iloc[0])
     chosen = frame[frame["stop.train_loss"] == goal].copy()
     chosen.loc[chosen["train/loss"] > goal * (1 + 1e-6), "outcome"] = "censored"
-    return chosen, f"All runs were stopped at training loss {goal:g}."
+    return chosen, f"All runs were stopped at training loss {goal:g}.", ""
 
 
 def learning_rate(frame: pd.DataFrame) -> pd.Series:

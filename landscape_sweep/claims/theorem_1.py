@@ -57,7 +57,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
 
 def _slopes(runs: pd.DataFrame) -> Iterator[Verdict]:
     """Signs of the slopes of log tr(H), and their sum."""
-    chosen, note = table.at_matched_loss(runs)
+    chosen, note, short = table.at_matched_loss(runs)
     batch = Question(
         claim=CLAIM,
         form="literal",
@@ -67,7 +67,7 @@ def _slopes(runs: pd.DataFrame) -> Iterator[Verdict]:
         columns=("hessian/trace", "train/loss", "optimizer.lr", "batch_size"),
         experiment=NOISE,
     )
-    yield from answer(batch, chosen, lambda rows: _slope(rows, (0, 1), note))
+    yield from answer(batch, chosen, lambda rows: _slope(rows, (0, 1), note, short))
     yield from answer(
         replace(
             batch,
@@ -77,7 +77,7 @@ def _slopes(runs: pd.DataFrame) -> Iterator[Verdict]:
             primary=True,
         ),
         chosen,
-        lambda rows: _slope(rows, (0, 1), note),
+        lambda rows: _slope(rows, (0, 1), note, short),
     )
     yield from answer(
         replace(
@@ -87,7 +87,7 @@ def _slopes(runs: pd.DataFrame) -> Iterator[Verdict]:
             quantity="the slope of log tr(H) on log η at matched loss",
         ),
         chosen,
-        lambda rows: _slope(rows, (1, 0), note),
+        lambda rows: _slope(rows, (1, 0), note, short),
     )
     yield from answer(
         replace(
@@ -98,11 +98,11 @@ def _slopes(runs: pd.DataFrame) -> Iterator[Verdict]:
             region=SAME,
         ),
         chosen,
-        lambda rows: _slope(rows, (1, 1), note),
+        lambda rows: _slope(rows, (1, 1), note, short),
     )
 
 
-def _slope(rows: pd.DataFrame, combination: tuple[int, int], note: str) -> Measured:
+def _slope(rows: pd.DataFrame, combination: tuple[int, int], note: str, short: str) -> Measured:
     """A combination of b_η and b_B, over configurations' mean logs, adjusted for log L."""
     logs = _logs(rows)
     if len(set(logs["log η"].round(9))) < 2 and combination[0]:
@@ -132,6 +132,7 @@ def _slope(rows: pd.DataFrame, combination: tuple[int, int], note: str) -> Measu
             log_x=True,
             log_y=True,
         ),
+        short,
     )
 
 

@@ -119,20 +119,24 @@ def _equipartition(runs: pd.DataFrame) -> Iterator[Verdict]:
         region=Region(-0.1, 0.1),
         columns=("stationarity/noise_slope",),
     )
-    proportional = replace(
-        isotropic,
-        form="corrected",
-        statement="SGD's noise is proportional to the curvature, Σ ∝ H.",
-        region=Region(0.9, 1.1),
+    yield from answer(isotropic, runs, lambda rows: _mean(rows, "stationarity/noise_slope"))
+    yield from answer(
+        replace(
+            isotropic,
+            form="corrected",
+            statement="Where SGD is at rest its noise is proportional to the curvature, Σ ∝ H.",
+            region=Region(0.9, 1.1),
+        ),
+        stationary,
+        lambda rows: _mean(rows, "stationarity/noise_slope", _share(rows, runs)),
+        "stationary",
     )
-    for question in (isotropic, proportional):
-        yield from answer(question, runs, lambda rows: _mean(rows, "stationarity/noise_slope"))
     yield from answer(
         replace(
             GIBBS,
             form="corrected",
             statement="Weights vary as in a quadratic basin with SGD's own noise.",
-            quantity="Var(θ_i) over ηv_iᵀΣv_i/(Bλ_i(2 − ηλ_i)), with momentum's factors",
+            quantity="Var(θ_i) over ηv_iᵀΣv_i/(Bλ_i(2 − ηλ_i)), with momentum's factors,",
             region=SIMILAR,
             columns=("stationarity/variance_ratio",),
         ),

@@ -76,7 +76,8 @@ class Verdict:
         verdict: SUPPORTED where the whole interval lies in ``region``, REFUTED where none of it
             does, else INCONCLUSIVE; too little data caps it at INCONCLUSIVE.
         statement: the claim in one sentence.
-        quantity: what ``estimate`` is, with its unit.
+        quantity: what ``estimate`` is, with its unit, as it stands before "is": a clause at its
+            end closes with a comma.
         estimate: NaN where it could not be measured.
         interval: 95% confidence interval; both ends are ``estimate`` where it was computed.
         region: where the claim is true.

@@ -77,8 +77,7 @@ def one_line(verdict: Verdict) -> str:
     line = f"{SIGNS[verdict.verdict]} {verdict.verdict} {verdict.claim} ({of}): {verdict.statement}"
     if not measured(verdict):
         return f"{line} {verdict.reason}"
-    quantity = verdict.quantity.rstrip(",")
-    return f"{line} Found: {quantity} is {found(verdict)}; it takes {claimed(verdict)}."
+    return f"{line} Found: {verdict.quantity} is {found(verdict)}; it takes {claimed(verdict)}."
 
 
 @dataclass(frozen=True)

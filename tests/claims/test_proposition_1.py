@@ -58,3 +58,45 @@ def test_growth_into_the_probes_limit_is_not_judged() -> None:
     found = verdict_on_growth(lambda depth: min(2.5 * depth, np.log(0.99e8)))
     assert found.verdict == "INCONCLUSIVE"
     assert "not resolved" in found.reason
+
+
+def test_a_kappa_that_is_not_resolved_does_not_break_eq_11() -> None:
+    """Twelve configurations of κ⁺ = e¹⁰ under e²⁰ break it; twelve at the limit may be above."""
+    rows = [
+        {
+            "label": f"width {width}",
+            "model.name": "mlp",
+            "model.width": width,
+            "seed": seed,
+            "conditioning/log_kappa_plus": 10.0 if width < 12 else np.log(0.99e8),
+            "conditioning/log_rhs": 20.0,
+        }
+        for width in range(24)
+        for seed in range(3)
+    ]
+    (found,) = [
+        v for v in evaluate(pd.DataFrame(rows)) if (v.claim, v.primary) == ("proposition_1", True)
+    ]
+    assert found.estimate == pytest.approx(0.5)
+    assert "12 more are below it and not counted" in found.reason
+
+
+def test_what_grows_beyond_the_limit_is_not_said_to_stay() -> None:
+    rows = [
+        {
+            "label": f"depth {depth} {width}",
+            "model.name": "mlp",
+            "model.depth": depth,
+            "model.width": width,
+            "model.skip": True,
+            "seed": seed,
+            "conditioning/layers": depth,
+            "conditioning/log_kappa_plus": np.log(0.99e8) - 1e-3 * ((depth * width + seed) % 7),
+        }
+        for depth in (2, 4, 8, 16)
+        for width in range(5)
+        for seed in range(3)
+    ]
+    (found,) = [v for v in evaluate(pd.DataFrame(rows)) if "does not grow" in v.statement]
+    assert found.verdict == "INCONCLUSIVE"
+    assert "100% of the runs is not resolved" in found.reason

@@ -66,7 +66,7 @@ def judged(runs: pd.DataFrame) -> dict[str, Verdict]:
         "corrected Weights vary more": "inverse",
         "corrected In shuffled": "epochs",
         "literal SGD's noise": "isotropic",
-        "corrected SGD's noise": "proportional",
+        "corrected Where SGD is": "proportional",
         "corrected Weights vary as": "quadratic",
         "corrected SGD ends": "edge",
         "corrected One constant c": "norm",

@@ -13,7 +13,7 @@ import pytest
 from landscape_sweep.claims import evaluate, write_claims
 from landscape_sweep.claims.question import p_of_decision
 from landscape_sweep.claims.verdict import Region, decide, shortage
-from landscape_sweep.statistics import Estimate, Proportion
+from landscape_sweep.statistics import Estimate, Proportion, Unanimous
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,12 @@ def test_too_little_data_is_said() -> None:
         Estimate(-0.5, 0.3, 9, "fisher"),
         Proportion(3, 40),
         Proportion(0, 80),
+        Unanimous(-1.0, 9),
     ],
 )
 @pytest.mark.parametrize("region", [Region(0, math.inf), Region(-0.2, 0.05), Region(0.4, 1)])
 def test_p_is_the_smallest_alpha_that_decides(
-    estimate: Estimate | Proportion, region: Region
+    estimate: Estimate | Proportion | Unanimous, region: Region
 ) -> None:
     p = p_of_decision(estimate, region)
     if p > 1e-12:
@@ -109,3 +110,61 @@ def test_forks_are_not_networks_that_were_trained_apart() -> None:
         (verdict,) = [v for v in evaluate(runs) if v.claim == claim and v.form == "literal"][:1]
         assert (verdict.verdict, verdict.configs) == ("REFUTED", 12)
         assert verdict.estimate == pytest.approx(2.0065)
+
+
+def pairs_of_networks(cnn_loss: float, **stop: float) -> pd.DataFrame:
+    """Twelve cells × three seeds of either network; the CNN's λ_max is four times the ResNet's."""
+    return pd.DataFrame(
+        [
+            {
+                "model.name": model,
+                "batch_size": batch,
+                "optimizer.lr": lr,
+                "seed": seed,
+                "train/initial_loss": 2.3,
+                "train/loss": cnn_loss if model == "cnn" else 0.1,
+                "hessian/lambda_max": (4 if model == "cnn" else 1) * (10 + batch + seed) / lr,
+                "hessian/trace": 10.0 * batch / lr + seed,
+                "sharpness/adaptive": (4 if model == "cnn" else 1) * (10 + batch + seed) / lr,
+                **stop,
+            }
+            for model in ("cnn", "resnet")
+            for batch in (1, 2, 4)
+            for lr in (0.1, 0.2, 0.4, 0.8)
+            for seed in range(3)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("cnn_loss", "stop", "literal", "corrected", "reason"),
+    [
+        (0.1, {"stop.train_loss": 0.1}, "SUPPORTED", "SUPPORTED", "stopped at training loss 0.1"),
+        (0.3, {}, "SUPPORTED", "INCONCLUSIVE", "were not stopped at one training loss"),
+        (2.0, {}, "INCONCLUSIVE", "INCONCLUSIVE", "No run came down to the training loss"),
+    ],
+)
+def test_networks_are_compared_where_their_losses_allow_it(
+    cnn_loss: float, stop: dict[str, float], literal: str, corrected: str, reason: str
+) -> None:
+    """What is asked at equal loss is decided there alone; a network that learnt nothing, never."""
+    found = {
+        v.form: v
+        for v in evaluate(pairs_of_networks(cnn_loss, **stop))
+        if v.claim == "conjecture_1.2" and "CNNs" in v.statement
+    }
+    assert (found["literal"].verdict, found["corrected"].verdict) == (literal, corrected)
+    assert reason in found["corrected"].reason
+
+
+def test_the_slope_at_matched_loss_is_not_decided_at_others() -> None:
+    runs = pairs_of_networks(0.3)
+    runs["train/loss"] = 0.3 + 0.02 * ((7 * runs["batch_size"] + 30 * runs["optimizer.lr"]) % 5)
+    slopes = [
+        v
+        for v in evaluate(runs)
+        if v.claim == "theorem_1" and "at matched training loss" in v.statement
+    ]
+    assert len(slopes) == 4
+    assert {v.verdict for v in slopes} == {"INCONCLUSIVE"}
+    assert all(np.isfinite(v.estimate) for v in slopes)
