@@ -125,13 +125,15 @@ def _settled_by(verdict: Verdict) -> str:
     wanted = [FEWEST_CONFIGS, verdict.needed]
     if verdict.p <= ALPHA < verdict.p_adjusted:
         wanted.append(configs_needed(verdict.p_adjusted, verdict.configs))
-    configs = np.nanmax(wanted)
-    size = (
-        f"{configs:.0f} configurations × {FEWEST_SEEDS} seeds"
-        if configs <= MOST_CONFIGS
-        else f"more than {MOST_CONFIGS} configurations: the estimate is at the edge of the claim"
-    )
-    return f"experiment={verdict.experiment}: {size}"
+    configs, where = np.nanmax(wanted), f"experiment={verdict.experiment}"
+    if configs <= verdict.configs:  # it is not their number that is lacking, as the reason says
+        return where
+    if configs > MOST_CONFIGS:
+        return (
+            f"{where}: more than {MOST_CONFIGS} configurations: the estimate is at the edge of the "
+            "claim"
+        )
+    return f"{where}: {configs:.0f} configurations × {FEWEST_SEEDS} seeds"
 
 
 def write_claims(verdicts: Iterable[Verdict], path: Path | str) -> None:

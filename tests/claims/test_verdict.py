@@ -155,6 +155,8 @@ def test_networks_are_compared_where_their_losses_allow_it(
     }
     assert (found["literal"].verdict, found["corrected"].verdict) == (literal, corrected)
     assert reason in found["corrected"].reason
+    if not stop and literal == "SUPPORTED":  # twelve configurations are enough, at equal losses
+        assert found["corrected"].settled_by == "experiment=architecture"
 
 
 def test_the_slope_at_matched_loss_is_not_decided_at_others() -> None:
