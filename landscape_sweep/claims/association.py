@@ -34,23 +34,24 @@ def correlated(
 
 
 def partially_correlated(
-    question: Question, runs: pd.DataFrame, x: str, y: str
+    question: Question, runs: pd.DataFrame, x: str, y: str, given: tuple[str, ...] = CONTROLS
 ) -> Iterator[Verdict]:
-    """A verdict on Spearman's ρ of ``x`` and ``y`` given log η and log B, where they vary.
+    """A verdict on Spearman's ρ of ``x`` and ``y`` given other columns, where they vary.
 
-    Ranks do not change under the logarithm, so that the controls are the ranks of η and B.
+    Ranks do not change under the logarithm: given η and B is given log η and log B.
     """
     warning = simpson(runs, x, y)
 
     def measure(rows: pd.DataFrame) -> Measured:
-        controls = [c for c in CONTROLS if c in rows and rows[c].nunique() > 1]
+        controls = [c for c in given if c in rows and rows[c].nunique() > 1]
         points = table.means(rows, tuple(dict.fromkeys((x, y, *controls)))).dropna()
         if len(points) < len(controls) + 4:
-            raise NotMeasurableError("there are too few configurations to adjust for η and B")
-        given = points[controls].to_numpy()
+            raise NotMeasurableError(
+                f"there are too few configurations to adjust for {' and '.join(controls)}"
+            )
         estimate = jackknife(
             partial_spearman,
-            *(points[x].to_numpy(), points[y].to_numpy(), given),
+            *(points[x].to_numpy(), points[y].to_numpy(), points[controls].to_numpy()),
             controls=len(controls),
         )
         return Measured(estimate, warning, scatter(points, x, y))

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from landscape_sweep.claims import counterexamples, table
-from landscape_sweep.claims.association import correlated
+from landscape_sweep.claims.association import partially_correlated
 from landscape_sweep.claims.question import (
     Measured,
     NotMeasurableError,
@@ -30,13 +30,15 @@ from landscape_sweep.claims.question import (
     computed,
 )
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Proportion, slope, spearman
+from landscape_sweep.statistics import Proportion, slope
 
 CLAIM = "theorem_2"
 EXPERIMENT = "random_labels"
 DELTA = 0.05
 KEPT = Region(0.0, DELTA)
 RADIUS = 0.05
+IMAGES = "training images"
+"""n of each run. Any bound that falls with n ranks the gap across n."""
 
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
@@ -248,16 +250,17 @@ def _corrected(runs: pd.DataFrame) -> Iterator[Verdict]:
         runs,
         _informative,
     )
-    yield from correlated(
+    sized = runs.assign(**{IMAGES: table.train_images(runs)})
+    yield from partially_correlated(
         replace(
             holds,
-            statement="That bound ranks networks of one architecture by their gap.",
-            quantity="Spearman's ρ of the bound and the gap in error",
+            statement="Of networks trained on equally many images that bound ranks the gap.",
+            quantity="the rank correlation of the bound and the gap in error, given n,",
             region=Region(0.0, 1.0),
-            columns=("pac_bayes/bound", "gap/accuracy"),
+            columns=("pac_bayes/bound", "gap/accuracy", IMAGES),
             universal=False,
         ),
-        *(runs, "pac_bayes/bound", "gap/accuracy", spearman),
+        *(sized, "pac_bayes/bound", "gap/accuracy", (IMAGES,)),
     )
 
 
