@@ -17,6 +17,10 @@ from landscape_sweep.tracking import Sweep
 # In the background of a shell Ctrl-C is ignored, also by every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Networks of tests are tiny: a second thread has nothing to do, and beside a busy neighbour the
+# two wait for each other (the dense Hessians take 59 s in place of 11 s).
+torch.set_num_threads(1)
+
 
 @dataclass(frozen=True)
 class Ended:

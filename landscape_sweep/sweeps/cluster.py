@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,10 +106,21 @@ def launch(
             returned[number] = _outcome(handle, jobs[number])
             log.info("%d of %d runs ended", len(returned), len(jobs))
     finally:
-        for handle in submitted:
-            if not handle.done():
-                handle.cancel()
+        _cancel([handle for handle in submitted if not handle.done()], queue.cluster)
     return [returned[number] for number in range(len(jobs))]
+
+
+def _cancel(handles: Sequence[submitit.Job[JobReturn]], cluster: str) -> None:
+    """End jobs at once: those at work close their runs, those in the queue never start.
+
+    Slurm asks by SIGTERM, which submitit ignores in its jobs, and kills half a minute later; hence
+    the Ctrl-C before. submitit's local jobs get one from ``cancel`` itself.
+    """
+    if cluster == "slurm" and handles:
+        identities = [handle.job_id for handle in handles]
+        subprocess.run(["scancel", "--signal=INT", *identities], check=False, capture_output=True)
+    for handle in handles:
+        handle.cancel(check=False)
 
 
 def _outcome(handle: submitit.Job[JobReturn], job: Job) -> JobReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,25 +16,35 @@ SWEEP = (
 )
 
 
+def stopped_between_checkpoints(sweep: RealSweep, process: subprocess.Popen[bytes]) -> Path:
+    """Stop a run that has two checkpoints and is not just putting one in the other's place.
+
+    Returns:
+        The newer one.
+    """
+    folder = sweep.folder / "outputs" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, sweep.said()
+        assert time.monotonic() < deadline
+        if list(folder.glob("*.previous.safetensors")):
+            os.kill(process.pid, signal.SIGSTOP)
+            newest = [f for f in folder.glob("*.safetensors") if ".previous" not in f.name]
+            if newest:
+                return newest[0]
+            os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.01)
+
+
 def test_a_sweep_killed_in_three_places_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     undisturbed = RealSweep(tmp_path / "undisturbed", SWEEP)
     killed = RealSweep(tmp_path / "killed", SWEEP)
     first, second = undisturbed.start(), killed.start()
-    deadline = time.monotonic() + 120
-    while not list(killed.folder.glob("outputs/checkpoints/*.previous.safetensors")):
-        assert second.poll() is None, killed.said()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(second.pid, signal.SIGSTOP)  # it holds the sweep and does not get on
+    newest = stopped_between_checkpoints(killed, second)  # it holds the sweep, and does not get on
     assert killed.run() == 2
     assert f"is being run by process {second.pid} on" in killed.said()
     os.kill(second.pid, signal.SIGKILL)
     assert second.wait() == -signal.SIGKILL
-    (newest,) = [
-        file
-        for file in killed.folder.glob("outputs/checkpoints/*.safetensors")
-        if ".previous" not in file.name
-    ]
     newest.write_bytes(newest.read_bytes()[:-100])  # as a power cut may leave it
     met = killed.kill("database", 12, 0.0, signal.SIGKILL)
     said = killed.said()

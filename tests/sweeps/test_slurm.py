@@ -137,6 +137,20 @@ def test_a_preempted_job_finishes_from_its_checkpoint(slurm: None, tmp_path: Pat
     assert "going on at step" in log.read_text()
 
 
+def test_ctrl_c_cancels_the_queue_and_the_same_command_goes_on(slurm: None, tmp_path: Path) -> None:
+    command = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", *LONGER)
+    driver = start(tmp_path, *command)
+    log = finish_epoch(tmp_path, 3)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=60) == 130
+    until(lambda: not ask("squeue", "--noheader"), seconds=20)  # Slurm alone would take 30
+    assert statuses(tmp_path) == ["KILLED", "KILLED"]
+    assert "completed" not in set(runs(tmp_path)["outcome"])
+    assert start(tmp_path, *command).wait(timeout=300) == 0
+    assert sorted(runs(tmp_path)["outcome"]) == ["completed", "completed"]
+    assert "going on at step" in log.read_text()
+
+
 def test_a_local_job_that_dies_costs_itself_only(tmp_path: Path) -> None:
     driver = start(tmp_path, "hydra/launcher=submitit_local", *LONGER)
     finish_epoch(tmp_path, 3)
