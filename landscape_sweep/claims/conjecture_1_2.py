@@ -39,7 +39,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         primary=True,
     )
     both = cnn_and_resnet(chosen)
-    yield from contrasted(ratio, chosen, both, note=note)
+    yield from contrasted(ratio, chosen, both, note=note, short=short)
     yield from contrasted(
         replace(
             ratio,

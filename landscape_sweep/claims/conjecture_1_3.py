@@ -5,7 +5,10 @@ Flaw. The final λ_max is set by the learning rate (2/η at the edge of stabilit
 on a quadratic faster, not slower.
 
 Corrected: λ_max early in training against the steps until the loss is first at most 0.5, within
-one learning rate; runs that never got there are censored at their last step.
+one learning rate and batch size, as batches set how far an epoch goes and how many steps it takes;
+runs that never got there are censored at their last step. Then runs differ by their seeds first of
+all, which configurations share: the interval is the wider one of those that leave out a
+configuration or a seed at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ POSITIVE = Region(0.0, 1.0)
 
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
-    """Final λ_max against steps, early λ_max within a learning rate, descent on a quadratic."""
+    """Final λ_max against steps, early λ_max at equal η and B, descent on a quadratic."""
     yield from correlated(
         Question(
             claim=CLAIM,
@@ -45,11 +48,12 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         Question(
             claim=CLAIM,
             form="corrected",
-            statement="At one learning rate, networks with a lower λ_max early in training get "
-            "to a loss of 0.5 in fewer steps.",
-            quantity="the excess of pairs at one η in which the lower early λ_max was faster",
+            statement="At equal learning rate and batch size, networks with a lower λ_max early in "
+            "training get to a loss of 0.5 in fewer steps.",
+            quantity="the excess of pairs at equal η and B in which the lower early λ_max was "
+            "faster",
             region=POSITIVE,
-            columns=("early/lambda_max", "train/steps", "optimizer.lr"),
+            columns=("early/lambda_max", "train/steps", "optimizer.lr", "batch_size", "seed"),
             experiment=EXPERIMENT,
             primary=True,
         ),
@@ -69,7 +73,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
 
 
 def _early(rows: pd.DataFrame) -> Measured:
-    """Somers' D of early λ_max and censored steps, within each learning rate."""
+    """Somers' D of early λ_max and censored steps, within each learning rate and batch size."""
     reached = rows.get(STEPS, pd.Series(np.nan, index=rows.index))
     time = reached.fillna(rows["train/steps"])
     there = rows[table.CONFIGURATION][reached.notna()].nunique()
@@ -77,12 +81,19 @@ def _early(rows: pd.DataFrame) -> Measured:
         raise NotMeasurableError(
             f"a loss of 0.5 was reached in {there} configurations and it takes {FEWEST_CONFIGS}"
         )
-    found = concordance(
-        rows["early/lambda_max"].to_numpy(),
-        np.asarray(time, np.float64),
-        reached.notna().to_numpy(),
-        rows[table.CONFIGURATION].to_numpy(),
-        rows["optimizer.lr"].to_numpy(),
+    cells = rows.groupby(["optimizer.lr", "batch_size"]).ngroup()
+    found = max(
+        (
+            concordance(
+                rows["early/lambda_max"].to_numpy(),
+                np.asarray(time, np.float64),
+                reached.notna().to_numpy(),
+                rows[left_out].to_numpy(),
+                cells.to_numpy(),
+            )
+            for left_out in (table.CONFIGURATION, "seed")
+        ),
+        key=lambda estimate: np.ptp(estimate.interval()),
     )
     censored = int(reached.isna().sum())
     points = table.means(rows.assign(**{STEPS: time}), ("early/lambda_max", STEPS))

@@ -37,7 +37,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         experiment=EXPERIMENT,
         primary=True,
     )
-    yield from contrasted(sharpness, chosen, both, note=note)
+    yield from contrasted(sharpness, chosen, both, note=note, short=short)
     other = replace(sharpness, primary=False)
     yield from contrasted(
         replace(
@@ -49,6 +49,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         ),
         *(chosen, both),
         note=note,
+        short=short,
     )
     accuracy = replace(
         other,
@@ -60,7 +61,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     turned = both._replace(
         first=both.second, second=both.first, is_first=both.is_second, is_second=both.is_first
     )
-    yield from contrasted(accuracy, chosen, turned, "difference", note)
+    yield from contrasted(accuracy, chosen, turned, "difference", note, short)
     yield from contrasted(
         replace(
             other,

@@ -45,7 +45,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         columns=(NEGATIVE,),
         experiment=EXPERIMENT,
     )
-    yield from contrasted(smoother, chosen, both, "difference", note)
+    yield from contrasted(smoother, chosen, both, "difference", note, short)
     yield from contrasted(
         replace(
             smoother,

@@ -12,8 +12,6 @@ CONFIGURATION = "configuration"
 _PART_OF_CONFIGURATION = ("model.", "optimizer.", "data.", "stop.")
 _ALSO = ("label", "batch_size", "epochs", "loss")
 _ASIDE = ("data.root", "data.path")
-UNTRAINED = 0.5
-"""Final over first training loss above which a run has not come near a minimum."""
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +157,7 @@ def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
     """The runs that were stopped at one training loss, and a sentence that says so.
 
     Runs that gave up before they were there are kept, as censored: they count as failed. Where no
-    run was stopped by its loss these are all runs, those censored that have not come down to half
-    of their first loss: no minimum is near.
+    run was stopped by its loss these are all runs.
 
     Returns:
         The runs, the sentence, and why no statement about equal losses can be decided with them,
@@ -168,12 +165,8 @@ def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
     """
     goals = frame.get("stop.train_loss", pd.Series(dtype=float)).dropna()
     if goals.empty or "train/loss" not in frame:
-        chosen = frame.copy()
-        if {"train/loss", "train/initial_loss"} <= set(frame.columns):
-            untrained = frame["train/loss"] > UNTRAINED * frame["train/initial_loss"]
-            chosen.loc[untrained, "outcome"] = "censored"
         return (
-            chosen,
+            frame,
             "Final training losses differ, and with them part of what is measured.",
             "the runs were not stopped at one training loss",
         )
