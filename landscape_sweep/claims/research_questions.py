@@ -104,7 +104,8 @@ def _ranking(runs: pd.DataFrame) -> Iterator[Verdict]:
         for c in runs.columns
         if geometric(c) and not c.startswith("connectivity/") and done[c].nunique() > 1
     ]
-    for measure in measures or ["sharpness/sam"]:
+    different = done[measures].rank().T.drop_duplicates().index  # Ψ sees the order of runs alone
+    for measure in different if measures else ["sharpness/sam"]:
         yield from answer(
             Question(
                 claim="research_question_3",

@@ -206,3 +206,14 @@ def test_the_slope_at_matched_loss_is_not_decided_at_others() -> None:
     assert len(slopes) == 4
     assert {v.verdict for v in slopes} == {"INCONCLUSIVE"}
     assert all(np.isfinite(v.estimate) for v in slopes)
+
+
+def test_measures_that_order_runs_alike_are_one_test() -> None:
+    runs = pairs_of_networks(0.3)
+    runs["gap/loss"] = runs["hessian/trace"] ** -0.5
+    runs["sharpness/second_order"] = 0.5 * 0.05**2 * runs["hessian/lambda_max"]
+    asked = [v.quantity for v in evaluate(runs) if v.claim == "research_question_3"]
+    assert sorted(set(asked)) == [
+        "Ψ of hessian/lambda_max and the gap in loss",  # sharpness/adaptive is λ_max here
+        "Ψ of hessian/trace and the gap in loss",
+    ]
