@@ -141,8 +141,8 @@ class Alike:
         for run_id, seed in self.seeds.items():
             network = build.network(self.config, self.data)
             try:
-                file = tracking.read_file(self.store, run_id, tracking.WEIGHTS)
-                training.load_weights(network, file)
+                with tracking.read_file(self.store, run_id, tracking.WEIGHTS) as file:
+                    training.load_weights(network, file)
             except (OSError, ValueError, RuntimeError) as error:
                 log.warning("  no connectivity of %s seed%s: %s", self.label, seed, error)
                 continue

@@ -165,7 +165,8 @@ def recall(
     """The network of a finished run, and all that its training logged; None where it is damaged."""
     network = build.network(config, data)
     try:
-        training.load_weights(network, tracking.read_file(record.store, trained, tracking.WEIGHTS))
+        with tracking.read_file(record.store, trained, tracking.WEIGHTS) as file:
+            training.load_weights(network, file)
         journal = tracking.read_text(record.store, trained, tracking.JOURNAL)
         record.replay(tracking.journal_from_json(journal))
     except (OSError, ValueError, RuntimeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -158,12 +159,16 @@ def test_the_command_of_a_run_repeats_its_bits(command, built: Path, monkeypatch
     assert {m: again.data.metrics[m] for m in kept} == {m: run.data.metrics[m] for m in kept}
 
 
-def test_the_report_is_made_again_without_training(inside: Path, capsys) -> None:
+def test_the_report_is_made_again_without_training(
+    inside: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     sweep = children(MlflowClient(uri()))[0].data.tags["sweep.id"]
     page = Path("outputs/sweeps", sweep, "report/report.html")
     page.unlink()
     assert report([f"sweep={sweep}"]) == 0
     assert page.exists()
+    assert not list(tmp_path.iterdir())  # no copies of artifacts are left behind
     assert report(["sweep=unknown"]) == 2
     assert f"takes one of {sweep}" in capsys.readouterr().err
 

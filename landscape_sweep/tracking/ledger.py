@@ -108,16 +108,17 @@ def stored_config(uri: str, run_id: str) -> Config:
     client = client_of(uri)
     try:
         client.get_run(run_id)
-        file = artifact(client, run_id, CONFIG)
+        with artifact(client, run_id, CONFIG) as file:
+            text = None if file is None else file.read_bytes()
     except (MlflowException, OSError) as error:
         why = trouble(error) or cause(error)
         raise ConfigError("rerun", run_id, f"can't be read in {uri}: {why}") from error
-    if file is None:
+    if text is None:
         raise ConfigError(
             "rerun", run_id, "has no stored configuration; takes a single run, not a sweep's own"
         )
     try:
-        return from_json(file.read_text())
+        return from_json(text.decode())
     except (ValueError, ConfigError) as error:
         raise ConfigError("rerun", run_id, f"has a damaged configuration: {error}") from error
 
@@ -171,11 +172,12 @@ def runs_of_sweep(client: PatientClient, parent: Run) -> list[Run]:
 
 def cells_of(client: PatientClient, parent: Run) -> dict[str, CellRecord]:
     """The cells of a sweep by ``config.hash``; none, with a warning, where the list is damaged."""
-    file = artifact(client, str(parent.info.run_id), CELLS)
-    if file is None:
-        return {}
+    with artifact(client, str(parent.info.run_id), CELLS) as file:
+        if file is None:
+            return {}
+        text = file.read_bytes()
     try:
-        listed = [CellRecord(**entry) for entry in json.loads(file.read_text())]
+        listed = [CellRecord(**entry) for entry in json.loads(text)]
     except (TypeError, ValueError) as error:
         log.warning(
             "sweep %s: its %s is damaged (%s); only the runs that it started are shown, and the "

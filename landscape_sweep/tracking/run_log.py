@@ -205,7 +205,8 @@ class RunLog:
             FileNotFoundError: a file of that run is gone.
         """
         for path in journal.files:
-            self.file(read_file(self.store, journal.run_id, path), path)
+            with read_file(self.store, journal.run_id, path) as file:
+                self.file(file, path)
         for name, value, step in journal.metrics:
             self.metrics({name: value}, step)
 

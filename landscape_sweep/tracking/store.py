@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
@@ -138,25 +140,33 @@ def read_text(store: Store, run_id: str, path: str) -> str:
     Raises:
         FileNotFoundError: the run has no such artifact.
     """
-    return read_file(store, run_id, path).read_text()
+    with read_file(store, run_id, path) as file:
+        return file.read_text()
 
 
-def read_file(store: Store, run_id: str, path: str) -> Path:
-    """An artifact of a run, as a file on this machine.
+@contextmanager
+def read_file(store: Store, run_id: str, path: str) -> Iterator[Path]:
+    """An artifact of a run, as a file on this machine until the block ends.
 
     Raises:
         FileNotFoundError: the run has no such artifact.
     """
-    file = artifact(store.client, run_id, path)
-    if file is None:
-        raise FileNotFoundError(f"run {run_id} has no artifact {path}")
-    return file
+    with artifact(store.client, run_id, path) as file:
+        if file is None:
+            raise FileNotFoundError(f"run {run_id} has no artifact {path}")
+        yield file
 
 
-def artifact(client: PatientClient, run_id: str, path: str) -> Path | None:
-    """A run's artifact as a file on this machine; None where the run has none."""
+@contextmanager
+def artifact(client: PatientClient, run_id: str, path: str) -> Iterator[Path | None]:
+    """A run's artifact as a file on this machine until the block ends; None where it has none.
+
+    A copy, in a folder of our own: the one that MLflow makes for it would stay for ever.
+    """
     folder = str(Path(path).parent)
     listed = client.list_artifacts(run_id, None if folder == "." else folder)
     if path not in {entry.path for entry in listed}:
-        return None
-    return Path(client.download_artifacts(run_id, path))
+        yield None
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(client.download_artifacts(run_id, path, folder))

@@ -141,8 +141,8 @@ def sweeps_tables(store: Store, folder: str) -> dict[str, tuple[str, str]]:
 
 def read_table(store: Store, run_id: str, path: str) -> pd.DataFrame | None:
     """A table of a run; None where it was cut short while it was written."""
-    file = read_file(store, run_id, path)
-    return pd.read_csv(file) if file.read_bytes().endswith(b"\n") else None
+    with read_file(store, run_id, path) as file:
+        return pd.read_csv(file) if file.read_bytes().endswith(b"\n") else None
 
 
 def _found(
@@ -219,11 +219,11 @@ def _gathered(client: PatientClient, runs: Sequence[Run], path: str) -> pd.DataF
 
 def _read(client: PatientClient, run: Run, path: str) -> pd.DataFrame:
     """An artifact table; empty where the run has none, and with a warning where it is damaged."""
-    file = artifact(client, str(run.info.run_id), path)
-    if file is None:
-        return pd.DataFrame()
-    try:
-        return pd.read_csv(file)
-    except ValueError as error:  # pandas' own errors are of this kind
-        log.warning("run %s: its %s is damaged: %s", run.info.run_id, path, error)
-        return pd.DataFrame()
+    with artifact(client, str(run.info.run_id), path) as file:
+        if file is None:
+            return pd.DataFrame()
+        try:
+            return pd.read_csv(file)
+        except ValueError as error:  # pandas' own errors are of this kind
+            log.warning("run %s: its %s is damaged: %s", run.info.run_id, path, error)
+            return pd.DataFrame()
