@@ -21,26 +21,36 @@ def correlated(
     x: str,
     y: str,
     statistic: Callable[[Floats, Floats], float],
+    note: str = "",
 ) -> Iterator[Verdict]:
-    """A verdict on ``statistic`` of ``x`` and ``y`` over the configurations' means."""
-    warning = simpson(runs, x, y)
+    """A verdict on ``statistic`` of ``x`` and ``y`` over the configurations' means.
+
+    ``note`` is a sentence on which runs these are, for the reason.
+    """
+    note = " ".join(filter(None, (note, simpson(runs, x, y))))
 
     def measure(rows: pd.DataFrame) -> Measured:
         points = table.means(rows, (x, y))
         estimate = jackknife(statistic, points[x].to_numpy(), points[y].to_numpy())
-        return Measured(estimate, warning, scatter(points, x, y))
+        return Measured(estimate, note, scatter(points, x, y))
 
     return answer(question, runs, measure)
 
 
 def partially_correlated(
-    question: Question, runs: pd.DataFrame, x: str, y: str, given: tuple[str, ...] = CONTROLS
+    question: Question,
+    runs: pd.DataFrame,
+    x: str,
+    y: str,
+    given: tuple[str, ...] = CONTROLS,
+    note: str = "",
 ) -> Iterator[Verdict]:
     """A verdict on Spearman's ρ of ``x`` and ``y`` given other columns, where they vary.
 
-    Ranks do not change under the logarithm: given η and B is given log η and log B.
+    Ranks do not change under the logarithm: given η and B is given log η and log B. ``note`` is as
+    above.
     """
-    warning = simpson(runs, x, y)
+    note = " ".join(filter(None, (note, simpson(runs, x, y))))
 
     def measure(rows: pd.DataFrame) -> Measured:
         controls = [c for c in given if c in rows and rows[c].nunique() > 1]
@@ -54,7 +64,7 @@ def partially_correlated(
             *(points[x].to_numpy(), points[y].to_numpy(), points[controls].to_numpy()),
             controls=len(controls),
         )
-        return Measured(estimate, warning, scatter(points, x, y))
+        return Measured(estimate, note, scatter(points, x, y))
 
     return answer(question, runs, measure)
 

@@ -30,6 +30,8 @@ STRONG = Region(-0.9, -0.7)
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     """Pearson as stated, the partial rank correlation, and Dinh's rescaling."""
     raw, y = "sharpness/sam", "test/accuracy"
+    # A sweep may have runs of other lengths: what has learnt nothing is flat, and no minimum.
+    runs, note, _ = table.at_matched_loss(runs)
     yield from correlated(
         Question(
             claim=CLAIM,
@@ -40,7 +42,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
             columns=(raw, y),
             experiment=EXPERIMENT,
         ),
-        *(runs, raw, y, pearson),
+        *(runs, raw, y, pearson, note),
     )
     invariant = "sharpness/adaptive"
     x = raw if table.missing(runs, (invariant,)) else invariant
@@ -58,6 +60,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
             primary=True,
         ),
         *(runs, x, y),
+        note=note,
     )
     before, after = counterexamples.rescaled_correlation()
     yield computed(

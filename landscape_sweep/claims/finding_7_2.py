@@ -25,6 +25,7 @@ EXPERIMENT = "geometry_predicts"
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     """Pearson as stated, τ with the gaps, and accuracies that a rescaling sorts at will."""
+    runs, note, _ = table.at_matched_loss(runs)  # as in conjecture 1.1
     yield from correlated(
         Question(
             claim=CLAIM,
@@ -36,7 +37,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
             experiment=EXPERIMENT,
             primary=True,
         ),
-        *(runs, "sharpness/sam", "test/accuracy", pearson),
+        *(runs, "sharpness/sam", "test/accuracy", pearson, note),
     )
     raw = ("sharpness/sam", "sharpness (eq. 3)")
     invariant = ("sharpness/adaptive", "scale-invariant sharpness")
@@ -54,7 +55,7 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
                     columns=(x, y),
                     experiment=EXPERIMENT,
                 ),
-                *(runs, x, y, kendall),
+                *(runs, x, y, kendall, note),
             )
     before, after = counterexamples.rescaled_correlation()
     yield computed(

@@ -217,3 +217,31 @@ def test_measures_that_order_runs_alike_are_one_test() -> None:
         "Ψ of hessian/lambda_max and the gap in loss",  # sharpness/adaptive is λ_max here
         "Ψ of hessian/trace and the gap in loss",
     ]
+
+
+def test_flatness_and_accuracy_are_compared_among_runs_of_one_kind() -> None:
+    """Runs that were stopped early are flat and test worse, which says nothing of minima."""
+    flat = [
+        {
+            "label": f"{kind}{c}",
+            "seed": seed,
+            "optimizer.lr": 0.01 * (1 + c % 4),
+            "batch_size": 10 * (1 + c // 4),
+            "stop.train_loss": goal,
+            "train/loss": 0.1 if goal else 2.0,
+            "sharpness/sam": scale * (1 + c),
+            "test/accuracy": accuracy - 0.01 * c + 0.002 * (c * 7 % 12),
+        }
+        for kind, goal, scale, accuracy in (("whole", 0.1, 0.05, 0.6), ("short", None, 1e-3, 0.3))
+        for c in range(12)
+        for seed in range(3)
+    ]
+    whole = [run for run in flat if run["stop.train_loss"]]
+    for claim in ("conjecture_1.1", "finding_7.2"):
+        both, alone = (
+            next(v for v in evaluate(pd.DataFrame(runs)) if (v.claim, v.form) == (claim, "literal"))
+            for runs in (flat, whole)
+        )
+        assert both.estimate == pytest.approx(alone.estimate)
+        assert both.estimate < -0.8
+        assert "stopped at training loss 0.1" in both.reason
