@@ -381,10 +381,10 @@ def concordance(
                 )
     if total[1] == 0:
         return Estimate(math.nan, math.nan, 1)
-    if abs(total[0]) == total[1]:  # every such pair has a cluster that was observed
-        seen, compared = len(np.unique(codes[observed])), int((with_cluster[1] > 0).sum())
-        return Unanimous(float(total[0] / total[1]), max(1, min(seen, compared // 2)))
     value = float(total[0] / total[1])
+    if abs(value) == 1:  # every such pair has a cluster that was observed
+        seen, compared = len(np.unique(codes[observed])), int((with_cluster[1] > 0).sum())
+        return Unanimous(value, max(1, min(seen, compared // 2)))
     part = (with_cluster[0] - value * with_cluster[1]) / total[1]
     return _of_parts(value, part)
 

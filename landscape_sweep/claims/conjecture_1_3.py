@@ -7,8 +7,8 @@ on a quadratic faster, not slower.
 Corrected: λ_max early in training against the steps until the loss is first at most 0.5, within
 one learning rate and batch size, as batches set how far an epoch goes and how many steps it takes;
 runs that never got there are censored at their last step. Then runs differ by their seeds first of
-all, which configurations share: the interval is the wider one of those that leave out a
-configuration or a seed at a time.
+all, which configurations share: the interval is the wider one of those that take configurations,
+or seeds, for what is independent.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ def _early(rows: pd.DataFrame) -> Measured:
                 rows["early/lambda_max"].to_numpy(),
                 np.asarray(time, np.float64),
                 reached.notna().to_numpy(),
-                rows[left_out].to_numpy(),
+                rows[independent].to_numpy(),
                 cells.to_numpy(),
             )
-            for left_out in (table.CONFIGURATION, "seed")
+            for independent in (table.CONFIGURATION, "seed")
         ),
         key=lambda estimate: np.ptp(estimate.interval()),
     )

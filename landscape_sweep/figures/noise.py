@@ -13,6 +13,7 @@ from landscape_sweep.figures.style import (
     at_one_loss,
     headline,
     intensity,
+    legend_above,
     log_x,
     log_y,
     look,
@@ -74,7 +75,7 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
         axes.set(xlabel=LABEL, ylabel=fill(METRICS[metric], 28))
         log_x(axes)
         log_y(axes)
-        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        legend_above(axes)
     headline(
         figure,
         f"Noise against flatness, {where}; n configurations, means of {seeds_each(runs)}; "

@@ -9,7 +9,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from landscape_sweep.figures.bars import METRICS
-from landscape_sweep.figures.style import PALETTE, PANELS, is_wide, log_x, log_y, panels, whole_x
+from landscape_sweep.figures.style import (
+    PALETTE,
+    PANELS,
+    is_wide,
+    legend_above,
+    log_x,
+    log_y,
+    panels,
+    whole_x,
+)
 
 BEST, OTHER = PALETTE[1], PALETTE[6]
 
@@ -48,7 +57,7 @@ def pareto_front(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figure:
             log_x(axes)
         if is_wide(done[y]):
             log_y(axes)
-        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        legend_above(axes)
     left_out = f" ({PANELS} of {len(pairs)} pairs)" * (len(pairs) > PANELS)
     figure.suptitle(f"Pareto front over {_counted(trials)}{left_out}")
     return figure
@@ -80,7 +89,7 @@ def search_history(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figur
     whole_x(axes)
     if is_wide(done[metric]):
         log_y(axes)
-    axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    legend_above(axes)
     figure.suptitle(f"Search over {_counted(trials)}")
     return figure
 

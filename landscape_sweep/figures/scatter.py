@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
-from landscape_sweep.figures.style import at_one_loss, headline, log_x, look, panels, seeds_each
+from landscape_sweep.figures.style import (
+    at_one_loss,
+    headline,
+    legend_above,
+    log_x,
+    look,
+    panels,
+    seeds_each,
+)
 
 GEOMETRY = {
     "sharpness/sam": "sharpness $S_{0.05}$ (loss)",
@@ -63,7 +71,7 @@ def geometry_against_generalisation(runs: pd.DataFrame, correlations: pd.DataFra
         axes.set(xlabel=GEOMETRY[x], ylabel=OUTCOMES[y])
         if logarithmic:
             log_x(axes)
-        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        legend_above(axes)
     headline(
         figure,
         f"Geometry against generalisation, {where}: Spearman's ρ over n configurations "

@@ -134,6 +134,11 @@ def legend_below(figure: Figure, *axes: Axes, columns: int = 3) -> None:
         )
 
 
+def legend_above(axes: Axes) -> None:
+    """A panel's legend over its top edge, clear of the points."""
+    axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+
+
 def architectures(runs: pd.DataFrame) -> pd.Series:
     """Name of each run's architecture: the model, with normalisation and skip where they vary."""
     name = runs["model.name"].astype(str)
