@@ -50,8 +50,8 @@ def test_a_sweep_killed_in_three_places_ends_as_an_undisturbed_one(tmp_path: Pat
     said = killed.said()
     assert "is damaged" in said
     assert "going on at step" in said
-    assert met in ("database", "training")
-    assert killed.kill("report", 0, 0.1, signal.SIGKILL) == "report"
+    assert met is not None  # it had not ended
+    assert killed.kill("report", 0, 0.0, signal.SIGKILL) == "report"
     assert killed.run() == 0, killed.said()
     assert first.wait(timeout=300) == 0, undisturbed.said()
     assert_same(killed.found(), undisturbed.found())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
@@ -45,8 +46,8 @@ PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """Loopback only; a job that is queued again waits for ``cred_expire`` seconds."""
 
 
-LONGER = ("seed=0,1", "epochs=80")
-"""Two runs that are still training when the test has seen them at work."""
+LONGER = ("seed=0,1", "epochs=400")
+"""Two runs that are still training when the test has seen both at work."""
 
 
 def free_port() -> int:
@@ -102,16 +103,15 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 os.kill(int((folder / name).read_text()), signal.SIGTERM)
 
 
-def finish_epoch(folder: Path, epoch: int) -> Path:
-    """Wait until the first run of a sweep has trained for so long; returns its log."""
+def both_at_work(folder: Path) -> Path:
+    """Wait until both runs of a sweep have trained for 3 epochs; returns the first one's log."""
 
     def logs() -> list[Path]:
-        found = folder.glob("outputs/sweeps/*/0/landscape_sweep.log")
-        return [file for file in found if f"epoch {epoch:2d} " in file.read_text()]
+        found = sorted(folder.glob("outputs/sweeps/*/?/landscape_sweep.log"))
+        return [file for file in found if re.search(r"epoch +3 ", file.read_text())]
 
-    until(logs)
-    (log,) = logs()
-    return log
+    until(lambda: len(logs()) == 2)
+    return logs()[0]
 
 
 def test_a_preempted_job_finishes_from_its_checkpoint(slurm: None, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_preempted_job_finishes_from_its_checkpoint(slurm: None, tmp_path: Pat
     driver = start(
         *(queued, "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", *LONGER)
     )
-    log = finish_epoch(queued, 3)
+    log = both_at_work(queued)
     (submitted,) = (line for line in said(queued).splitlines() if line.startswith("submitted: "))
     first, second = submitted.split()[1:]
     queue = [ask("squeue")]
@@ -140,7 +140,7 @@ def test_a_preempted_job_finishes_from_its_checkpoint(slurm: None, tmp_path: Pat
 def test_ctrl_c_cancels_the_queue_and_the_same_command_goes_on(slurm: None, tmp_path: Path) -> None:
     command = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", *LONGER)
     driver = start(tmp_path, *command)
-    log = finish_epoch(tmp_path, 3)
+    log = both_at_work(tmp_path)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=60) == 130
     until(lambda: not ask("squeue", "--noheader"), seconds=20)  # Slurm alone would take 30
@@ -153,7 +153,7 @@ def test_ctrl_c_cancels_the_queue_and_the_same_command_goes_on(slurm: None, tmp_
 
 def test_a_local_job_that_dies_costs_itself_only(tmp_path: Path) -> None:
     driver = start(tmp_path, "hydra/launcher=submitit_local", *LONGER)
-    finish_epoch(tmp_path, 3)
+    both_at_work(tmp_path)
     jobs = [child for child, line in children(driver.pid).items() if "submitit" in line]
     (worker,) = children(jobs[0])
     os.kill(worker, signal.SIGKILL)
