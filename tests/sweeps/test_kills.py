@@ -46,7 +46,7 @@ def test_a_sweep_killed_in_three_places_ends_as_an_undisturbed_one(tmp_path: Pat
     os.kill(second.pid, signal.SIGKILL)
     assert second.wait() == -signal.SIGKILL
     newest.write_bytes(newest.read_bytes()[:-100])  # as a power cut may leave it
-    met = killed.kill("database", 12, 0.0, signal.SIGKILL)
+    met = killed.kill("checkpoint", 3, 0.0, signal.SIGKILL)
     said = killed.said()
     assert "is damaged" in said
     assert "going on at step" in said

@@ -367,7 +367,7 @@ def test_hopeless_trials_end_early_by_the_rule_of_the_pruner(command) -> None:
 
 
 LONG = (
-    *(*TINY, "epochs=20", "data.augment=flip_crop", "stop.checkpoint_every=1", *SPACE),
+    *(*TINY, "epochs=60", "data.augment=flip_crop", "stop.checkpoint_every=1", *SPACE),
     *("hydra.sweeper.n_trials=4", "hydra.sweeper.seed=3"),
 )
 
