@@ -348,45 +348,78 @@ def concordance(
     observed: NDArray[np.bool_],
     clusters: ArrayLike,
     strata: ArrayLike,
+    seeds: ArrayLike,
 ) -> Estimate | Unanimous:
     """Somers' D of x with a right-censored time: 2C − 1 of Harrell's C-index (1982).
 
     A pair of one stratum counts if the earlier time was observed: +1 where the smaller x was
-    earlier, −1 where it was later, 0 where x is equal. The error is that of the clusters' parts:
-    leaving one out at a time counts twice what pairs have of their own (Efron and Stein 1981), and
-    covers 99%.
+    earlier, −1 where it was later, 0 where x is equal. The error is that of the clusters' parts,
+    and where leaving out one seed at a time gives more, what it gives more is the seeds' own. The
+    parts count twice what pairs have of their own (Efron and Stein 1981), so that the interval
+    covers 97% to 98%; counted once, it decides 7% of sweeps without an effect. Of three seeds the
+    parts would say too little: a pair has two of them.
 
     Args:
         x, time: (rows,)
         observed: (rows,) false where the run ended before the event.
         clusters: (rows,) which rows belong together.
         strata: (rows,) pairs are compared within one only.
+        seeds: (rows,) which seed a row is of; clusters may share them.
     """
-    strata = np.asarray(strata)
-    codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    among = (x, time, observed, np.asarray(strata))
+    total, with_cluster = _scores(*among, np.unique(clusters, return_inverse=True)[1])
+    _, with_seed = _scores(*among, np.unique(seeds, return_inverse=True)[1])
+    if total[1] == 0:
+        return Estimate(math.nan, math.nan, 1)
+    value = float(total[0] / total[1])
+    if abs(value) == 1:  # every pair has a run that was observed
+        pairs = [
+            min(len(np.unique(np.asarray(of)[observed])), int((scores[1] > 0).sum()) // 2)
+            for of, scores in ((clusters, with_cluster), (seeds, with_seed))
+        ]
+        return Unanimous(value, max(1, min(pairs)))
+    own = _of_parts(value, (with_cluster[0] - value * with_cluster[1]) / total[1])
+    left = total[:, None] - with_seed
+    without = left[0] / np.where(left[1] > 0, left[1], np.nan)
+    return _with_shared(own, _jackknifed(value, without, "fisher", 0))
+
+
+def _scores(
+    x: Floats,
+    time: Floats,
+    observed: NDArray[np.bool_],
+    strata: NDArray[np.generic],
+    codes: NDArray[np.integer],
+) -> tuple[Floats, Floats]:
+    """Score and number of the pairs, (2,); and of those that each unit of ``codes`` is part of."""
     many = int(codes.max()) + 1
-    total = np.zeros(2)  # score and number of pairs
-    with_cluster = np.zeros((2, many))  # of the pairs that a cluster is part of
+    total, with_unit = np.zeros(2), np.zeros((2, many))
     for stratum in np.unique(strata):
         rows = np.flatnonzero(strata == stratum)
         for i in rows[observed[rows]]:
             later = rows[time[rows] > time[i]]
             found = np.stack([np.sign(x[later] - x[i]), np.ones(len(later))])
             total += found.sum(1)
-            with_cluster[:, codes[i]] += found.sum(1)
-            apart = codes[later] != codes[i]  # a pair within a cluster is already counted
+            with_unit[:, codes[i]] += found.sum(1)
+            apart = codes[later] != codes[i]  # a pair within a unit is already counted
             for kind in (0, 1):
-                with_cluster[kind] += np.bincount(
+                with_unit[kind] += np.bincount(
                     codes[later[apart]], found[kind, apart], minlength=many
                 )
-    if total[1] == 0:
-        return Estimate(math.nan, math.nan, 1)
-    value = float(total[0] / total[1])
-    if abs(value) == 1:  # every such pair has a cluster that was observed
-        seen, compared = len(np.unique(codes[observed])), int((with_cluster[1] > 0).sum())
-        return Unanimous(value, max(1, min(seen, compared // 2)))
-    part = (with_cluster[0] - value * with_cluster[1]) / total[1]
-    return _of_parts(value, part)
+    return total, with_unit
+
+
+def _with_shared(own: Estimate, shared: Estimate) -> Estimate:
+    """The larger of two errors of one value: by units, and by seeds that units share.
+
+    What seeds add has few degrees of freedom: Satterthwaite's of both parts.
+    """
+    extra = shared.se**2 - own.se**2
+    if not extra > 0:  # or NaN, for a single seed
+        return own
+    variance = own.se**2 + extra
+    df = variance**2 / (own.se**4 / own.df + extra**2 / shared.df)
+    return Estimate(own.value, math.sqrt(variance), df, own.scale)
 
 
 def granulated_kendall(

@@ -304,20 +304,34 @@ def test_concordance_is_harrells_by_definition() -> None:
     x, time = rng.integers(0, 8, rows).astype(float), rng.integers(1, 20, rows).astype(float)
     observed, strata = rng.random(rows) < 0.7, rng.integers(0, 3, rows)
     clusters = np.arange(rows) // 4
-    found = concordance(x, time, observed, clusters, strata)
+    found = concordance(x, time, observed, clusters, strata, np.zeros(rows))
     D = brute_concordance(x, time, observed, strata)
     assert found.value == pytest.approx(D)
     part = [
         D - brute_concordance(x, time, observed, strata, clusters == k, D) for k in range(10)
     ]  # what D changes by where a cluster's pairs say no more than all pairs do
-    spread = np.sqrt(9 / 10 * np.square(part).sum())
-    assert found.se == pytest.approx(spread / (1 - D**2))
+    own = np.sqrt(9 / 10 * np.square(part).sum()) / (1 - D**2)
+    assert (found.se, found.df) == (pytest.approx(own), 9)
+
+    seeds = np.arange(rows) % 4
+    x = x + 4 * seeds  # what all clusters share
+    D = brute_concordance(x, time, observed, strata)
+    part = [D - brute_concordance(x, time, observed, strata, clusters == k, D) for k in range(10)]
+    own = np.sqrt(9 / 10 * np.square(part).sum()) / (1 - D**2)
+    without = np.arctanh(
+        [brute_concordance(*(v[seeds != k] for v in (x, time, observed, strata))) for k in range(4)]
+    )
+    shared = np.sqrt(3 * without.var())
+    assert shared > own
+    found = concordance(x, time, observed, clusters, strata, seeds)
+    assert found.se == pytest.approx(shared)
+    extra = shared**2 - own**2
+    assert found.df == pytest.approx(shared**4 / (own**4 / 9 + extra**2 / 3))
 
 
 def test_without_censoring_or_ties_concordance_is_kendalls_tau() -> None:
     x, time = np.random.default_rng(5).normal(size=(2, 25))
-    every = np.ones(25, bool)
-    found = concordance(x, time, every, np.arange(25), np.zeros(25))
+    found = concordance(x, time, np.ones(25, bool), np.arange(25), np.zeros(25), np.zeros(25))
     assert found.value == pytest.approx(stats.kendalltau(x, time).statistic)
 
 
@@ -345,8 +359,10 @@ def test_where_every_pair_agrees_the_interval_is_that_of_disjoint_pairs() -> Non
     """Two of 24 runs got there, both the slowest to begin with: −1, and nothing is decided."""
     x, time = np.arange(24.0), np.full(24, 100.0)
     time[22:] = 50.0, 40.0
-    found = concordance(x, time, time < 100, np.arange(24), np.zeros(24))
+    found = concordance(x, time, time < 100, np.arange(24), np.zeros(24), np.arange(24))
     assert found == Unanimous(-1.0, 2)
+    one_seed = concordance(x, time, time < 100, np.arange(24), np.zeros(24), np.zeros(24))
+    assert one_seed == Unanimous(-1.0, 1)
     low, high = found.interval()
     assert low == -1
     assert high == pytest.approx(1 - 2 * 0.025**0.5)  # (share)² = 2.5%
