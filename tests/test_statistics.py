@@ -31,6 +31,7 @@ from landscape_sweep.statistics import (
     over_pairs,
     partial_spearman,
     pearson,
+    share_over_runs,
     slope,
     spearman,
     tost,
@@ -220,6 +221,59 @@ def test_the_interval_of_a_mean_covers_where_seeds_are_shared(
         f"{hits / 1000:.1%}; clustered by configuration alone {by_config / 1000:.1%}"
     )
     assert 0.92 <= hits / 1000 <= 0.98
+
+
+def test_a_share_of_configurations_whose_runs_agree_is_clopper_and_pearsons() -> None:
+    config, seed = np.repeat(np.arange(12), 3), np.tile(np.arange(3), 12)
+    for hits in (0, 4, 12):
+        margin = np.where(config < hits, 0.1, -0.1)
+        found, exact = share_over_runs(margin, config, seed), stats.binomtest(hits, 12)
+        assert found.value == pytest.approx(hits / 12)
+        for level in (0.95, 0.8):
+            expected = exact.proportion_ci(level, method="exact")
+            assert found.interval(level) == pytest.approx((expected.low, expected.high))
+    assert found.alpha(0.6) == pytest.approx(2 * 0.6**12)
+    assert Proportion(4, 12).alpha(0.6) == pytest.approx(2 * stats.binom.cdf(4, 12, 0.6))
+    assert Proportion(4, 12).alpha(0.1) == pytest.approx(2 * stats.binom.sf(3, 12, 0.1))
+
+
+def test_a_share_that_one_seed_decides_is_that_of_a_single_trial() -> None:
+    """In every configuration seed 0 breaks the bound, the others keep it, by less or by more."""
+    config, seed = np.repeat(np.arange(12), 3), np.tile(np.arange(3), 12)
+    margin = np.where(seed == 0, np.where(config < 6, 3.0, 1.0), -1.0)
+    found = share_over_runs(margin, config, seed)
+    assert (found.value, found.trials) == (0.5, 1.0)
+    hidden = np.where((config < 3) & (seed == 1), -np.inf, margin)  # a miss, whatever the others
+    assert share_over_runs(hidden, config, seed).value == 0.25
+
+
+@pytest.mark.parametrize("configs", [12, 24, 72])
+@pytest.mark.parametrize("of_seeds", [0.0, 0.3])
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_the_interval_of_a_share_covers_where_seeds_are_shared(
+    configs: int, of_seeds: float, share: float
+) -> None:
+    """Seeds are 3 and carry ``of_seeds`` of the variance, as they did of gaps in real sweeps."""
+    rng = np.random.default_rng(12)
+    config, seed = np.repeat(np.arange(configs), 3), np.tile(np.arange(3), configs)
+    spread = np.sqrt(0.9 - of_seeds + of_seeds / 3 + 0.1 / 3)
+    hits = by_config = 0
+    for _ in range(1000):
+        y = np.sqrt(0.9 - of_seeds) * rng.normal(size=configs)[config]
+        y += np.sqrt(of_seeds) * rng.normal(size=3)[seed]
+        y += np.sqrt(0.1) * rng.normal(size=3 * configs)
+        found = share_over_runs(y - spread * stats.norm.isf(share), config, seed)
+        low, high = found.interval()
+        hits += low <= share <= high
+        low, high = Proportion(round(found.value * configs), configs).interval()
+        by_config += low <= share <= high
+    print(
+        f"\nshare {share:.0%} of {configs} × 3 runs, seeds carry {of_seeds:.0%}: coverage "
+        f"{hits / 1000:.1%}; configurations taken for independent {by_config / 1000:.1%}"
+    )
+    assert hits / 1000 >= 0.92  # more than 98% where hits are few: exact intervals of counts
+    if of_seeds and configs == 72:
+        assert by_config / 1000 < 0.85
 
 
 def test_coefficients_of_pairs_are_scipys_with_ties() -> None:

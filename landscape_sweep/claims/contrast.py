@@ -132,7 +132,11 @@ def _paired(runs: pd.DataFrame, contrast: Contrast, metric: str) -> pd.DataFrame
     pairs = first.merge(second, on=["cell", "seed"], suffixes=("_a", "_b"))
     ends = pairs[["outcome_a", "outcome_b"]]
     censored = np.where((ends == "censored").any(axis=1), "censored", "failed")
-    apart = "" if contrast.apart == ("model.",) else pairs[f"{table.ARCHITECTURE}_b"]
+    apart = (
+        ""
+        if contrast.apart == ("model.",)
+        else pairs[f"{table.ARCHITECTURE}_b"].str.replace(f" {contrast.second}", "")
+    )
     return pd.DataFrame(
         {
             "a": pairs[f"{metric}_a"],

@@ -8,12 +8,12 @@ JJᵀ = Σ_l (W_{<l}ᵀ W_{<l}) ⊗ (W_{>l} W_{>l}ᵀ).
 
 Corrected: whether log κ⁺ grows with depth without skip connections and stays with them (slope
 on log L within ±0.2), and whether normalisation lowers it (it suppresses outliers: Ghorbani,
-Krishnan & Xiao 2019; it need not help shallow nets: Yao et al. 2020).
+Krishnan & Xiao 2019; it need not help shallow nets: Yao et al. 2020), at one training loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from landscape_sweep.claims.question import (
     computed,
 )
 from landscape_sweep.claims.verdict import MOST_FAILED, Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Proportion, left_out_errors, mean, slope
+from landscape_sweep.statistics import left_out_errors, mean, slope
 
 RESOLVED = 1e8
 """κ⁺ above this is not seen: eigenvalues below 1e-8 of the largest are not counted (the probe
@@ -56,7 +56,8 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         universal=True,
     )
     yield from answer(bound, runs, _violations)
-    yield from _depth(runs)
+    chosen, note, short = table.at_matched_loss(runs)
+    yield from _depth(chosen, note, short)
     for norm in ("batch", "layer"):
         yield from contrasted(
             Question(
@@ -68,7 +69,9 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
                 columns=("conditioning/kappa_plus",),
                 experiment=EXPERIMENT,
             ),
-            *(runs, of_key(runs, "model.norm", norm, "none")),
+            *(chosen, of_key(chosen, "model.norm", norm, "none")),
+            note=f"{note} {_hidden(chosen, norm)}".strip(),
+            short=short,
         )
     yield from _analytic()
 
@@ -79,16 +82,31 @@ def _at_the_limit(rows: pd.DataFrame) -> pd.Series:
     return limited
 
 
+def _hidden(runs: pd.DataFrame, norm: str) -> str:
+    """How many runs with a normalisation, and without any, are at the limit, in a sentence."""
+    if table.missing(runs, (KAPPA,)):
+        return ""
+    seen = table.whole(runs, (KAPPA,))
+    kind = table.texts(seen, "model.norm")
+    with_it, without = (_at_the_limit(seen[kind == name]) for name in (norm, "none"))
+    if not (with_it.any() or without.any()):
+        return ""
+    return (
+        f"κ⁺ of {with_it.sum()} of all {len(with_it)} runs with {norm} normalisation and of "
+        f"{without.sum()} of all {len(without)} without may be larger than it seems, as it is not "
+        f"resolved above {RESOLVED:g}: ratios of such runs err towards 1."
+    )
+
+
 def _violations(rows: pd.DataFrame) -> Measured:
     """A configuration breaks eq. 11 where its mean does and all of its κ⁺ are resolved."""
-    points = table.means(rows.assign(limited=_at_the_limit(rows)), (KAPPA, RIGHT, "limited"))
-    below = points[KAPPA] < points[RIGHT]
-    broken = below & (points["limited"] == 0)
-    unseen = int((below & ~broken).sum())
+    limited = _at_the_limit(rows).groupby(rows[table.CONFIGURATION]).transform("any")
+    points = table.means(rows.assign(limited=limited), (KAPPA, RIGHT, "limited"))
+    unseen = int(((points[KAPPA] < points[RIGHT]) & (points["limited"] > 0)).sum())
     excess = float((points[RIGHT] - points[KAPPA]).median())
     ends = np.array([points[RIGHT].min(), points[RIGHT].max()])
     return Measured(
-        Proportion(int(broken.sum()), len(points)),
+        table.share_over(rows, (rows[RIGHT] - rows[KAPPA]).mask(limited, -np.inf)),
         f"In the median the right side is e^{number(excess)} times κ⁺. {unseen} more are below it "
         f"and not counted, because κ⁺ is not resolved above {RESOLVED:g}.",
         Evidence(
@@ -102,8 +120,20 @@ def _violations(rows: pd.DataFrame) -> Measured:
     )
 
 
-def _depth(runs: pd.DataFrame) -> Iterator[Verdict]:
-    """log κ⁺ over depth, with skip connections and without."""
+def _depth(runs: pd.DataFrame, note: str, short: str) -> Iterator[Verdict]:
+    """log κ⁺ over depth, with skip connections and without.
+
+    Args:
+        runs, note, short: of ``table.at_matched_loss``.
+    """
+
+    def with_note(measure: Callable[[pd.DataFrame], Measured]) -> Callable[..., Measured]:
+        def measured(rows: pd.DataFrame) -> Measured:
+            found = measure(rows)
+            return replace(found, note=f"{note} {found.note}".strip(), short=short or found.short)
+
+        return measured
+
     grows = Question(
         claim=CLAIM,
         form="literal",
@@ -114,7 +144,7 @@ def _depth(runs: pd.DataFrame) -> Iterator[Verdict]:
         experiment=EXPERIMENT,
     )
     has_skip = table.texts(runs, "model.skip") == "true"
-    yield from answer(grows, runs[~has_skip], _slope_on_depth, "plain")
+    yield from answer(grows, runs[~has_skip], with_note(_slope_on_depth), "plain")
     yield from answer(
         replace(
             grows,
@@ -122,7 +152,7 @@ def _depth(runs: pd.DataFrame) -> Iterator[Verdict]:
             quantity="the R² of log κ⁺ on L less that on log L, each configuration left out,",
             form="corrected",
         ),
-        *(runs[~has_skip], _exponential, "plain"),
+        *(runs[~has_skip], with_note(_exponential), "plain"),
     )
     yield from answer(
         replace(
@@ -130,7 +160,7 @@ def _depth(runs: pd.DataFrame) -> Iterator[Verdict]:
             statement="With skip connections the condition number does not grow: O(1).",
             region=Region(-0.2, 0.2),
         ),
-        *(runs[has_skip], _flatness, "skip-connected"),
+        *(runs[has_skip], with_note(_flatness), "skip-connected"),
     )
 
 

@@ -20,7 +20,6 @@ import pandas as pd
 from landscape_sweep.claims import counterexamples, table
 from landscape_sweep.claims.question import Measured, NotMeasurableError, Question, answer, computed
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Proportion
 
 CLAIM = "proposition_2"
 EXPERIMENT = "overparameterization"
@@ -108,11 +107,10 @@ def _outputs(rows: pd.DataFrame, column: str) -> pd.Series:
 def _exceeding(rows: pd.DataFrame, column: str, limit: pd.Series) -> Measured:
     """Share of configurations with a mean rank above the limit (columns of ``rows``)."""
     points = table.means(rows.assign(limit=limit), (column, "limit"))
-    over = points[column] > points["limit"]
     ratio = float((points[column] / points["limit"]).max())
     ends = np.array([points["limit"].min(), points["limit"].max()])
     return Measured(
-        Proportion(int(over.sum()), len(points)),
+        table.share_over(rows, rows[column] - limit),
         f"The largest is {number(ratio)} times that.",
         Evidence(
             x=points["limit"].to_numpy(),

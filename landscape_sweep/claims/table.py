@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from landscape_sweep.statistics import Estimate, Scale, mean_over_runs
+from landscape_sweep.statistics import (
+    Estimate,
+    Proportion,
+    Scale,
+    mean_over_runs,
+    share_over_runs,
+)
 
 ARCHITECTURE = "architecture"
 CONFIGURATION = "configuration"
@@ -138,8 +144,20 @@ def means(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
 
 def mean_over(frame: pd.DataFrame, column: str, scale: Scale = "identity") -> Estimate:
     """Mean over configurations, with an error that allows for seeds that all of them share."""
-    seed = frame["seed"] if "seed" in frame else pd.Series(range(len(frame)))
-    return mean_over_runs(frame[column], frame[CONFIGURATION], seed, scale)
+    return mean_over_runs(frame[column], frame[CONFIGURATION], _seed(frame), scale)
+
+
+def share_over(frame: pd.DataFrame, margin: pd.Series) -> Proportion:
+    """Share of configurations whose mean margin is above 0, with an error that allows for seeds.
+
+    ``margin`` has a value for every run of ``frame``: by how much it breaks a bound.
+    """
+    return share_over_runs(margin, frame[CONFIGURATION], _seed(frame))
+
+
+def _seed(frame: pd.DataFrame) -> pd.Series:
+    """Each run's seed; where none is told, every run has its own."""
+    return frame["seed"] if "seed" in frame else pd.Series(range(len(frame)))
 
 
 def halves(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

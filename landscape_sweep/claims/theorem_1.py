@@ -33,7 +33,7 @@ from landscape_sweep.claims.question import (
     computed,
 )
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Floats, Proportion, mean, slope, tost
+from landscape_sweep.statistics import Floats, mean, slope, tost
 
 CLAIM = "theorem_1"
 NOISE = "noise_vs_flatness"
@@ -161,7 +161,7 @@ BOUND = (
 
 
 def _terms(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a configuration: tr(H), 2L₀/(ηT) and σ²/B, with L* = 0 and ηT = Σ η_t/(1 − β).
+    """Of each run tr(H), 2L₀/(ηT) and σ²/B, with L* = 0 and ηT = Σ η_t/(1 − β).
 
     σ² is tr Σ, its mean over training where that was logged: at the end it is itself a measure of
     flatness.
@@ -170,11 +170,15 @@ def _terms(rows: pd.DataFrame) -> pd.DataFrame:
     if "noise/trajectory_trace" in rows:
         noise = rows["noise/trajectory_trace"].fillna(noise)
     travelled = rows["train/lr_sum"] * table.learning_rate(rows) / rows["optimizer.lr"]
-    terms = rows.assign(
+    return rows.assign(
         trace=rows["hessian/trace"],
         descent=2 * rows["train/initial_loss"] / travelled,
         noise=noise / rows["batch_size"],
     )
+
+
+def _points(terms: pd.DataFrame) -> pd.DataFrame:
+    """One row a configuration whose trace and noise are positive."""
     means = table.means(terms, ("trace", "descent", "noise", "batch_size", "optimizer.lr"))
     usable = (means["trace"] > 0) & (means["noise"] > 0) & np.isfinite(means["descent"])
     if usable.sum() < 4:
@@ -203,10 +207,12 @@ def _bound(runs: pd.DataFrame) -> Iterator[Verdict]:
 
 def _violations(rows: pd.DataFrame) -> Measured:
     """Violations among the larger batches, of the smallest C that the smaller ones allow."""
-    fitted, held = table.halves(_terms(rows))
+    terms = _terms(rows)
+    fitted, held = table.halves(_points(terms))
     C = max(0.0, float(((fitted["trace"] - fitted["descent"]) / fitted["noise"]).max()))
     bound = held["descent"] + C * held["noise"]
     ratio = float((bound / held["trace"]).median())
+    runs = terms[terms[table.CONFIGURATION].isin(held.index)]
     note = (
         f"C = {number(C)}, from the {len(fitted)} with the smaller batches; the share is of the "
         f"other {len(held)}, where the bound is {number(ratio)} times the trace in the median."
@@ -215,7 +221,7 @@ def _violations(rows: pd.DataFrame) -> Measured:
         note += " Above ten it says little even where it holds."
     line = np.array([held["trace"].min(), held["trace"].max()])
     return Measured(
-        Proportion(int((held["trace"] > bound).sum()), len(held)),
+        table.share_over(runs, runs["trace"] - runs["descent"] - C * runs["noise"]),
         note,
         Evidence(
             x=bound.to_numpy(),
@@ -269,7 +275,7 @@ def _prediction(runs: pd.DataFrame) -> Iterator[Verdict]:
     """Does the form of eq. 5 predict the trace better than a power of η/B does?"""
 
     def measure(rows: pd.DataFrame) -> Measured:
-        terms = _terms(rows)
+        terms = _points(_terms(rows))
         trace = terms["trace"].to_numpy()
         form = np.column_stack([terms["descent"], terms["noise"], np.ones(len(terms))])
         ratio = np.log((terms["optimizer.lr"] / terms["batch_size"]).to_numpy())

@@ -24,7 +24,7 @@ import pandas as pd
 from landscape_sweep.claims import table
 from landscape_sweep.claims.question import Measured, NotMeasurableError, Question, answer
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Proportion, Scale
+from landscape_sweep.statistics import Scale
 
 CLAIM = "theorem_1"
 EXPERIMENT = "stationary_noise"
@@ -238,19 +238,18 @@ def _stability(runs: pd.DataFrame) -> Iterator[Verdict]:
 def _norm_violations(rows: pd.DataFrame) -> Measured:
     """‖H‖_F of the larger batches against c√B/η, with the smallest c that the smaller allow."""
     unit = np.sqrt(rows["batch_size"]) / rows["optimizer.lr"]
-    points = table.means(
-        rows.assign(unit=unit),
-        ("stationarity/frobenius", "unit", "batch_size", "optimizer.lr"),
-    )
+    rows = rows.assign(unit=unit)
+    points = table.means(rows, ("stationarity/frobenius", "unit", "batch_size", "optimizer.lr"))
     if points["batch_size"].nunique() < 2:
         raise NotMeasurableError("the batch size does not vary")
     fitted, held = table.halves(points)
     c = float((fitted["stationarity/frobenius"] / fitted["unit"]).max())
     norms = held["stationarity/frobenius"]
+    runs = rows[rows[table.CONFIGURATION].isin(held.index)]
     ends = np.array([held["unit"].min(), held["unit"].max()])
     ratio = float((c * held["unit"] / norms).median())
     return Measured(
-        Proportion(int((norms > c * held["unit"]).sum()), len(held)),
+        table.share_over(runs, runs["stationarity/frobenius"] - c * runs["unit"]),
         f"c = {number(c)}, from the {len(fitted)} with the smaller batches; the share is of the "
         f"other {len(held)}, where the bound is {number(ratio)} times the norm in the median.",
         Evidence(

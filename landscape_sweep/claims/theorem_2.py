@@ -30,7 +30,7 @@ from landscape_sweep.claims.question import (
     computed,
 )
 from landscape_sweep.claims.verdict import Evidence, Line, Region, Verdict, number
-from landscape_sweep.statistics import Proportion, slope
+from landscape_sweep.statistics import slope
 
 CLAIM = "theorem_2"
 EXPERIMENT = "random_labels"
@@ -128,15 +128,15 @@ def _counted(
     rows: pd.DataFrame, gap: pd.Series, right: pd.Series, label: str, note: str
 ) -> Measured:
     """Share of configurations whose mean gap is beyond the mean right side."""
-    points = table.means(rows.assign(gap=gap, right=right), ("gap", "right")).dropna()
-    if points.empty:
-        raise NotMeasurableError("no configuration tells its number of training images")
-    broken = points["gap"] > points["right"]
+    told = rows.assign(gap=gap, right=right).dropna(subset=["gap", "right"])
+    points = table.means(told, ("gap", "right"))
+    if len(points) < 2:
+        raise NotMeasurableError("fewer than two configurations tell their number of images")
     ratio = float((points["gap"] / points["right"]).median())
     note = f"The gap is {number(ratio)} times eq. 9 in the median. {note}".strip()
     ends = np.array([0.0, float(points["right"].max())])
     return Measured(
-        Proportion(int(broken.sum()), len(points)),
+        table.share_over(told, told["gap"] - told["right"]),
         note,
         Evidence(
             x=points["right"].to_numpy(),
@@ -233,9 +233,8 @@ def _corrected(runs: pd.DataFrame) -> Iterator[Verdict]:
     )
 
     def violations(rows: pd.DataFrame) -> Measured:
-        points = table.means(rows, ("pac_bayes/bound", "pac_bayes/test_error"))
-        broken = points["pac_bayes/test_error"] > points["pac_bayes/bound"]
-        return Measured(Proportion(int(broken.sum()), len(points)))
+        excess = rows["pac_bayes/test_error"] - rows["pac_bayes/bound"]
+        return Measured(table.share_over(rows, excess))
 
     yield from answer(holds, runs, violations)
     yield from answer(

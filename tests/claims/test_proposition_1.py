@@ -24,6 +24,8 @@ def verdict_on_growth(log_kappa: Callable[[float], float]) -> Verdict:
             "model.depth": depth,
             "model.skip": False,
             "seed": seed,
+            "stop.train_loss": 0.1,
+            "train/loss": 0.09,
             "conditioning/layers": depth,
             "conditioning/log_kappa_plus": log_kappa(depth) + 0.05 * rng.standard_normal(),
         }
@@ -90,6 +92,8 @@ def test_what_grows_beyond_the_limit_is_not_said_to_stay() -> None:
             "model.width": width,
             "model.skip": True,
             "seed": seed,
+            "stop.train_loss": 0.1,
+            "train/loss": 0.09,
             "conditioning/layers": depth,
             "conditioning/log_kappa_plus": np.log(0.99e8) - 1e-3 * ((depth * width + seed) % 7),
         }
@@ -100,3 +104,45 @@ def test_what_grows_beyond_the_limit_is_not_said_to_stay() -> None:
     (found,) = [v for v in evaluate(pd.DataFrame(rows)) if "does not grow" in v.statement]
     assert found.verdict == "INCONCLUSIVE"
     assert "100% of the runs is not resolved" in found.reason
+
+
+def test_networks_are_compared_at_the_loss_that_all_came_down_to() -> None:
+    """κ⁺ = L² e^{−1 with BatchNorm}; the deepest network without it learnt nothing, and is flat."""
+    rows = [
+        {
+            "label": f"depth {depth} {width} {norm}",
+            "model.name": "mlp",
+            "model.depth": depth,
+            "model.width": width,
+            "model.norm": norm,
+            "model.skip": False,
+            "seed": seed,
+            "stop.train_loss": 0.1,
+            "train/loss": 2.3 if (stuck := depth == 16 and norm == "none") else 0.09,
+            "conditioning/layers": depth,
+            "conditioning/kappa_plus": 1.0
+            if stuck
+            else depth**2 * np.exp(noise - (norm == "batch")),
+            "conditioning/log_kappa_plus": 0.0
+            if stuck
+            else 2 * np.log(depth) + noise - (norm == "batch"),
+        }
+        for depth in (2, 3, 4, 8, 16)
+        for width in range(4)
+        for norm in ("none", "batch")
+        for seed in range(3)
+        for noise in [1e-3 * ((depth * width + 5 * seed) % 7)]
+    ]
+    found = [v for v in evaluate(pd.DataFrame(rows)) if v.claim == "proposition_1" and v.configs]
+    grows = {v.architecture: v for v in found if "grows with depth" in v.statement}
+    assert {name: v.configs for name, v in grows.items()} == {
+        "mlp norm=none": 16,
+        "mlp norm=batch": 20,
+    }
+    (lowers,) = [v for v in found if v.statement.startswith("Batch normalisation lowers")]
+    assert (lowers.architecture, lowers.configs) == ("mlp", 16)
+    assert lowers.estimate == pytest.approx(np.exp(-1))
+    for verdict in (*grows.values(), lowers):
+        assert verdict.verdict == "SUPPORTED"
+        assert "stopped at training loss 0.1" in verdict.reason
+    assert all(v.estimate == pytest.approx(2, abs=0.01) for v in grows.values())
