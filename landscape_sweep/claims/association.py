@@ -12,7 +12,7 @@ from landscape_sweep.claims.question import Measured, NotMeasurableError, Questi
 from landscape_sweep.claims.verdict import Evidence, Verdict, number
 from landscape_sweep.statistics import Floats, jackknife, partial_spearman, spearman
 
-CONTROLS = ("optimizer.lr", "batch_size")
+CONTROLS = ("optimizer.lr", "batch_size", table.IMAGES, "data.label_noise")
 
 
 def correlated(

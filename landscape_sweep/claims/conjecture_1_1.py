@@ -5,9 +5,10 @@ mostly ρ‖g‖ (away from a minimum), and sharpness of any kind follows the sc
 which rescaling changes while the function stays (Dinh et al. 2017): the sign of a correlation
 over differently scaled networks is free. Two clusters of architectures alone give r ≈ −0.8.
 
-Corrected: within an architecture, the partial rank correlation given log η and log B, of the
-scale-invariant sharpness where it was measured. Literature: sharpness "does not correlate well"
-(Andriushchenko et al. 2023); no measure is robust (Dziugaite et al. 2020).
+Corrected: within an architecture, the partial rank correlation given log η, log B and the training
+set (n and the share of random labels, where they vary), of the scale-invariant sharpness where it
+was measured. Literature: sharpness "does not correlate well" (Andriushchenko et al. 2023); no
+measure is robust (Dziugaite et al. 2020).
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
         Question(
             claim=CLAIM,
             form="corrected",
-            statement="At equal learning rate and batch size, sharper networks of one "
-            "architecture test worse.",
-            quantity=f"the rank correlation of {kind} with test accuracy, given η and B,",
+            statement="At equal learning rate and batch size and on equal data, sharper networks "
+            "of one architecture test worse.",
+            quantity=f"the rank correlation of {kind} with test accuracy, given η, B and the data,",
             region=Region(-1, 0),
             columns=(x, y),
             experiment=EXPERIMENT,
             primary=True,
         ),
-        *(runs, x, y),
+        *(table.with_images(runs), x, y),
         note=note,
     )
     before, after = counterexamples.rescaled_correlation()

@@ -15,6 +15,8 @@ from landscape_sweep.statistics import (
 
 ARCHITECTURE = "architecture"
 CONFIGURATION = "configuration"
+IMAGES = "training images"
+"""n of each run, where a claim asks for it."""
 _PART_OF_CONFIGURATION = ("model.", "optimizer.", "data.", "stop.")
 _ALSO = ("label", "batch_size", "epochs", "loss")
 _ASIDE = ("data.root", "data.path")
@@ -205,6 +207,11 @@ def train_images(frame: pd.DataFrame) -> pd.Series:
     """n, as measured or as configured; NaN where neither is told."""
     nothing = pd.Series(np.nan, index=frame.index)
     return frame.get("measure/train_images", nothing).fillna(frame.get("data.train_size", nothing))
+
+
+def with_images(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with n as a column."""
+    return frame.assign(**{IMAGES: train_images(frame)})
 
 
 def test_images(frame: pd.DataFrame) -> pd.Series:

@@ -81,8 +81,8 @@ def _drift(rows: pd.DataFrame) -> str:
     """How far the loss went meanwhile, in a sentence."""
     if "stationarity/loss_drift" not in rows:
         return ""
-    drift = rows["stationarity/loss_drift"].median()
-    return f"From the first to the second half of the path the loss changed by {drift:+.1%}."
+    drift = f"{rows['stationarity/loss_drift'].median():+.1%}".replace("-", "−")
+    return f"From the first to the second half of the path the loss changed by {drift}."
 
 
 GIBBS = Question(

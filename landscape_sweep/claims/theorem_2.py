@@ -37,8 +37,6 @@ EXPERIMENT = "random_labels"
 DELTA = 0.05
 KEPT = Region(0.0, DELTA)
 RADIUS = 0.05
-IMAGES = "training images"
-"""n of each run. Any bound that falls with n ranks the gap across n."""
 
 
 def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
@@ -249,17 +247,17 @@ def _corrected(runs: pd.DataFrame) -> Iterator[Verdict]:
         runs,
         _informative,
     )
-    sized = runs.assign(**{IMAGES: table.train_images(runs)})
+    sized = table.with_images(runs)  # any bound that falls with n ranks the gap across n
     yield from partially_correlated(
         replace(
             holds,
             statement="Of networks trained on equally many images that bound ranks the gap.",
             quantity="the rank correlation of the bound and the gap in error, given n,",
             region=Region(0.0, 1.0),
-            columns=("pac_bayes/bound", "gap/accuracy", IMAGES),
+            columns=("pac_bayes/bound", "gap/accuracy", table.IMAGES),
             universal=False,
         ),
-        *(sized, "pac_bayes/bound", "gap/accuracy", (IMAGES,)),
+        *(sized, "pac_bayes/bound", "gap/accuracy", (table.IMAGES,)),
     )
 
 

@@ -195,6 +195,32 @@ def test_early_curvature_is_compared_at_equal_batch_size(effect: float, verdict:
     assert found.estimate == pytest.approx(0.0 if not effect else 0.7, abs=0.15)
 
 
+def test_what_more_images_do_to_sharpness_and_accuracy_says_nothing_of_either() -> None:
+    """Both follow n, and at equal n neither the other."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for n, lr, width in itertools.product((100, 1000, 10_000), (0.1, 0.2), range(6)):
+        own = rng.normal(size=2)
+        for seed in range(3):
+            rows.append(
+                {
+                    "model.name": "cnn",
+                    **{"optimizer.lr": lr, "data.train_size": n, "model.width": width},
+                    "seed": seed,
+                    "sharpness/sam": np.exp(-np.log(n) + own[0] + 0.1 * rng.normal()),
+                    "test/accuracy": 0.1 * np.log(n) + 0.1 * own[1] + 0.01 * rng.normal(),
+                }
+            )
+    found = {
+        v.form: v
+        for v in evaluate(pd.DataFrame(rows))
+        if v.claim == "conjecture_1.1" and v.form != "analytic"
+    }
+    assert found["literal"].estimate < -0.4
+    assert abs(found["corrected"].estimate) < 0.3
+    assert found["corrected"].verdict == "INCONCLUSIVE"
+
+
 def test_the_slope_at_matched_loss_is_not_decided_at_others() -> None:
     runs = pairs_of_networks(0.3)
     runs["train/loss"] = 0.3 + 0.02 * ((7 * runs["batch_size"] + 30 * runs["optimizer.lr"]) % 5)
