@@ -2,9 +2,10 @@
 
 Flaws. The smallest eigenvalue is zero or negative, so that κ(H) does not exist; κ⁺ = λ₁/λ_r of
 the Gauss-Newton matrix stands for it. The right side moves as s^{2L} under W → sW, κ⁺ does not.
-"Exponentially: O(L²)" contradicts itself. The direction is wrong: for deep linear networks at
-an interpolating minimum of white inputs, κ⁺ ≤ max_l Π_{j≠l} κ(W_j)², an *upper* bound, because
-JJᵀ = Σ_l (W_{<l}ᵀ W_{<l}) ⊗ (W_{>l} W_{>l}ᵀ).
+"Exponentially: O(L²)" contradicts itself. Eq. 11 is stated for feedforward networks, with skip
+connections and normalisation for remedies: networks that have them are judged apart. The direction
+is wrong: for deep linear networks at an interpolating minimum of white inputs, κ⁺ ≤ max_l Π_{j≠l}
+κ(W_j)², an *upper* bound, because JJᵀ = Σ_l (W_{<l}ᵀ W_{<l}) ⊗ (W_{>l} W_{>l}ᵀ).
 
 Corrected: whether log κ⁺ grows with depth without skip connections and stays with them (slope
 on log L within ±0.2), and whether normalisation lowers it (it suppresses outliers: Ghorbani,
@@ -35,6 +36,9 @@ RESOLVED = 1e8
 """κ⁺ above this is not seen: eigenvalues below 1e-8 of the largest are not counted (the probe
 ``conditioning``)."""
 
+MOST_BROKEN = 0.05
+"""Share of configurations that may break a bound which holds."""
+
 CLAIM = "proposition_1"
 EXPERIMENT = "depth_conditioning"
 KAPPA = "conditioning/log_kappa_plus"
@@ -47,15 +51,26 @@ def judge(runs: pd.DataFrame) -> Iterator[Verdict]:
     bound = Question(
         claim=CLAIM,
         form="literal",
-        statement="Eq. 11 bounds the condition number from below.",
+        statement="Eq. 11 bounds the condition number of plain networks from below.",
         quantity="the share of configurations whose κ⁺ is below the right side of eq. 11",
-        region=Region(0.0, 0.05),
+        region=Region(0.0, MOST_BROKEN),
         columns=(KAPPA, RIGHT),
         experiment=EXPERIMENT,
         primary=True,
         universal=True,
     )
-    yield from answer(bound, runs, _violations)
+    plain = (table.texts(runs, "model.skip") != "true") & table.texts(runs, "model.norm").isin(
+        ["none", ""]
+    )
+    yield from answer(bound, runs[plain], _violations, "plain")
+    yield from answer(
+        replace(
+            bound,
+            statement="Eq. 11 bounds it in networks with skip connections or normalisation too.",
+            primary=False,
+        ),
+        *(runs[~plain], _violations, "skip-connected or normalised"),
+    )
     chosen, note, short = table.at_matched_loss(runs)
     yield from _depth(chosen, note, short)
     for norm in ("batch", "layer"):
@@ -99,16 +114,26 @@ def _hidden(runs: pd.DataFrame, norm: str) -> str:
 
 
 def _violations(rows: pd.DataFrame) -> Measured:
-    """A configuration breaks eq. 11 where its mean does and all of its κ⁺ are resolved."""
+    """A configuration breaks eq. 11 where its mean does and all of its κ⁺ are resolved.
+
+    Where many are not, that few are seen to break it does not say that it holds.
+    """
     limited = _at_the_limit(rows).groupby(rows[table.CONFIGURATION]).transform("any")
     points = table.means(rows.assign(limited=limited), (KAPPA, RIGHT, "limited"))
     unseen = int(((points[KAPPA] < points[RIGHT]) & (points["limited"] > 0)).sum())
     excess = float((points[RIGHT] - points[KAPPA]).median())
     ends = np.array([points[RIGHT].min(), points[RIGHT].max()])
+    share = table.share_over(rows, (rows[RIGHT] - rows[KAPPA]).mask(limited, -np.inf))
+    note = f"In the median the right side is e^{number(excess)} times κ⁺."
+    if unseen:
+        note += (
+            f" {unseen} more are below it and not counted, because κ⁺ is not resolved above "
+            f"{RESOLVED:g}."
+        )
+    hidden = unseen > MOST_FAILED * len(points) and share.interval()[0] <= MOST_BROKEN
     return Measured(
-        table.share_over(rows, (rows[RIGHT] - rows[KAPPA]).mask(limited, -np.inf)),
-        f"In the median the right side is e^{number(excess)} times κ⁺. {unseen} more are below it "
-        f"and not counted, because κ⁺ is not resolved above {RESOLVED:g}.",
+        share,
+        note,
         Evidence(
             x=points[RIGHT].to_numpy(),
             y=points[KAPPA].to_numpy(),
@@ -117,6 +142,7 @@ def _violations(rows: pd.DataFrame) -> Measured:
             y_label="log κ⁺",
             lines=(Line("the bound", ends, ends),),
         ),
+        f"κ⁺ of {unseen} of {len(points)} configurations is not resolved" if hidden else "",
     )
 
 

@@ -80,7 +80,35 @@ def test_a_kappa_that_is_not_resolved_does_not_break_eq_11() -> None:
         v for v in evaluate(pd.DataFrame(rows)) if (v.claim, v.primary) == ("proposition_1", True)
     ]
     assert found.estimate == pytest.approx(0.5)
+    assert found.verdict == "REFUTED"
     assert "12 more are below it and not counted" in found.reason
+
+
+def test_networks_with_a_remedy_do_not_break_eq_11_for_plain_ones() -> None:
+    """Plain networks are not resolved; all others are below the right side of eq. 11."""
+    rows = [
+        {
+            "label": f"width {width} {norm}",
+            "model.name": "mlp",
+            "model.width": width,
+            "model.norm": norm,
+            "seed": seed,
+            "conditioning/log_kappa_plus": 10.0 if norm == "batch" else np.log(0.99e8),
+            "conditioning/log_rhs": 20.0,
+        }
+        for width in range(80)
+        for norm in ("none", "batch")
+        for seed in range(3)
+    ]
+    plain, others = [
+        v
+        for v in evaluate(pd.DataFrame(rows))
+        if v.claim == "proposition_1" and v.form == "literal" and v.region[1] == 0.05
+    ]
+    assert (plain.primary, plain.configs, plain.verdict) == (True, 80, "INCONCLUSIVE")
+    assert plain.interval[1] < 0.05
+    assert "κ⁺ of 80 of 80 configurations is not resolved" in plain.reason
+    assert (others.primary, others.estimate, others.verdict) == (False, 1.0, "REFUTED")
 
 
 def test_what_grows_beyond_the_limit_is_not_said_to_stay() -> None:
