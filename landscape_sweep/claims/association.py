@@ -56,9 +56,8 @@ def partially_correlated(
         controls = [c for c in given if c in rows and rows[c].nunique() > 1]
         points = table.means(rows, tuple(dict.fromkeys((x, y, *controls)))).dropna()
         if len(points) < len(controls) + 4:
-            raise NotMeasurableError(
-                f"there are too few configurations to adjust for {' and '.join(controls)}"
-            )
+            adjusting = f" to adjust for {' and '.join(controls)}" if controls else ""
+            raise NotMeasurableError(f"there are too few configurations{adjusting}")
         estimate = jackknife(
             partial_spearman,
             *(points[x].to_numpy(), points[y].to_numpy(), points[controls].to_numpy()),

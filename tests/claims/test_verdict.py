@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from landscape_sweep.claims import evaluate, write_claims
-from landscape_sweep.claims.question import p_of_decision
+from landscape_sweep.claims import evaluate, table, write_claims
+from landscape_sweep.claims.association import partially_correlated
+from landscape_sweep.claims.question import Question, p_of_decision
 from landscape_sweep.claims.verdict import Region, decide, shortage
 from landscape_sweep.statistics import Estimate, Proportion, Unanimous
 
@@ -271,3 +272,31 @@ def test_flatness_and_accuracy_are_compared_among_runs_of_one_kind() -> None:
         assert both.estimate == pytest.approx(alone.estimate)
         assert both.estimate < -0.8
         assert "stopped at training loss 0.1" in both.reason
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ([0.1, 0.1, 0.1], "There are too few configurations."),
+        ([0.1, 0.2, 0.3], "There are too few configurations to adjust for optimizer.lr."),
+    ],
+)
+def test_too_few_configurations_name_the_controls_that_vary(
+    rates: list[float], expected: str
+) -> None:
+    runs = pd.DataFrame(
+        {
+            "model.name": "cnn",
+            "label": ["a", "b", "c"],
+            "seed": 0,
+            "outcome": "completed",
+            "optimizer.lr": rates,
+            "x": [1.0, 2.0, 3.0],
+            "y": [1.0, 3.0, 2.0],
+        }
+    )
+    question = Question(
+        claim="a", form="literal", statement="", quantity="", region=Region(0.0, 1.0)
+    )
+    (verdict,) = partially_correlated(question, table.prepared(runs), "x", "y")
+    assert verdict.reason == expected
