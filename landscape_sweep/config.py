@@ -489,23 +489,30 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def known_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of the schema."""
+def known_keys(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every dotted key of the schema, with what it is in words; a group has no words."""
     for spec in dataclasses.fields(schema):
-        yield f"{prefix}{spec.name}"
+        yield f"{prefix}{spec.name}", spec.metadata.get("text", "")
         if (part := _part(spec)) is not None:
             yield from known_keys(part, f"{prefix}{spec.name}.")
 
 
 def unknown_key(key: str, value: object) -> ConfigError:
-    """The error for a key that does not exist, with the nearest one that does."""
+    """The error for a key that does not exist, with the nearest one that does.
+
+    Nearest is one whose last word is the same, else one that its last word describes
+    (``learning_rate``), and of several the one that is spelt most alike.
+    """
     search = key.startswith("hydra.sweeper.")
-    keys = sorted(known_keys(Search, "hydra.sweeper.") if search else known_keys())
+    keys = dict(known_keys(Search, "hydra.sweeper.") if search else known_keys())
     if key in keys:
         return ConfigError(key, value, f"does not apply to this choice of {key.split('.')[0]}")
-    same_leaf = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    near = same_leaf or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
-    return ConfigError(key, value, f"is not a key; the nearest is {near[0]}")
+    leaf = key.rsplit(".", 1)[-1]
+    same_leaf = [known for known in keys if known.rsplit(".", 1)[-1] == leaf]
+    words = re.compile(rf"\b{re.escape(leaf.replace('_', ' '))}\b")
+    described = [known for known, text in keys.items() if words.search(text)]
+    (near,) = difflib.get_close_matches(key, same_leaf or described or list(keys), 1, cutoff=0.0)
+    return ConfigError(key, value, f"is not a key; the nearest is {near}")
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError | None:
