@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +21,11 @@ from landscape_sweep.training.loop import EVALUATION_BATCH, MATCHED_LOSS_IMAGES
 STEPS = 5
 """Training steps that are timed, after one that is not."""
 
-NOT_COUNTED = ("early", "dynamics", "connectivity")
-"""Probes that look in training, or between runs, and don't say beforehand what they take."""
+IN_TRAINING = ("early", "dynamics")
+"""Probes that look in training, and don't say beforehand what they take."""
+
+NOT_COUNTED = (*IN_TRAINING, "connectivity")
+"""These, and the probe that looks between the runs of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,13 @@ class Pace:
     step: float
     image: float
     probes: float
+
+
+def left_out(configs: Iterable[Config], probes: Sequence[str] = NOT_COUNTED) -> str:
+    """What the estimates for these runs leave out, as the end of a sentence on their time."""
+    found = [name for c in configs for name in probes if getattr(c.probe, name) is not None]
+    told = " and ".join(f"probe.{name}" for name in dict.fromkeys(found))
+    return f", {told} not counted" if told else ""
 
 
 class Estimates:

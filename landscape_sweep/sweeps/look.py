@@ -9,7 +9,7 @@ from landscape_sweep import build, tracking
 from landscape_sweep import config as schema
 from landscape_sweep.config import Config
 from landscape_sweep.data import Dataset
-from landscape_sweep.estimate import NOT_COUNTED, Estimates
+from landscape_sweep.estimate import Estimates, left_out
 from landscape_sweep.progress import duration
 from landscape_sweep.run import find_trained
 from landscape_sweep.sweeps.cells import Cell, finished
@@ -22,7 +22,6 @@ def look(sweep_id: str, cells: Sequence[Cell], varied: str) -> None:
     first = cells[0].config
     store = tracking.find_store(first.tracking.uri, first.tracking.experiment_name)
     done = finished(sweep_id, cells, store)
-    missing = [cell for cell in cells if cell.identity not in done]
     estimates = Estimates()
     total = 0.0
     for cell in cells:
@@ -33,9 +32,10 @@ def look(sweep_id: str, cells: Sequence[Cell], varied: str) -> None:
         seconds = estimates.seconds(cell.config, *_data_and_weights(cell.config, store))
         total += seconds
         log.info("  to do     %s: about %s at most", name, duration(seconds))
-    log.info("about %s at most, one run after another; nothing was run", duration(total))
-    if skipped := [p for p in NOT_COUNTED if any(getattr(c.config.probe, p) for c in missing)]:
-        log.info("not counted: %s", ", ".join(f"probe.{name}" for name in skipped))
+    log.info(
+        "about %s at most, one run after another%s; nothing was run",
+        *(duration(total), left_out(cell.config for cell in cells if cell.identity not in done)),
+    )
 
 
 def _data_and_weights(config: Config, store: tracking.Store | None) -> tuple[Dataset, str | None]:
