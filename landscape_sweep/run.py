@@ -8,6 +8,7 @@ import math
 import tempfile
 import traceback
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from landscape_sweep import config as schema
 from landscape_sweep.check import check
 from landscape_sweep.config import Config
 from landscape_sweep.data import Dataset
-from landscape_sweep.estimate import Estimates
+from landscape_sweep.estimate import IN_TRAINING, Estimates, left_out
 from landscape_sweep.fit import fit_network, remove_checkpoints
 from landscape_sweep.measure import probe
 from landscape_sweep.progress import duration
@@ -50,31 +51,46 @@ def main(composed: DictConfig, watch: tracking.Watch | None = None) -> str | Non
     identity = schema.config_hash(config, data.name)
     left_out = [p for p in schema.in_training(asked) if p not in schema.in_training(config)]
     overrides = [*HydraConfig.get().overrides.task, *(f"probe.{p}=null" for p in left_out)]
-    record = tracking.open_run(
-        store,
-        name=names.name(config),
-        tags={
-            "label": names.label(config),
-            "config.hash": identity,
-            "train.hash": training_name,
-            "train.probes": json.dumps(schema.probes_of_training(config)),
-            "command": names.command([*overrides, "resume=false"], config),
-            "sweep.number": str(config.sweep.number),
-            "sweep.id": config.sweep.id or "",
-        },
-        parent_run_id=config.sweep.parent_run_id,
-    )
-    record.watch = watch
-    log.info("%s seed%d on %s", names.label(config), config.seed, data.name)
-    try:
-        with tracking.recording(record):
-            record.end(run(config, data, record, trained))
-    except Exception as error:
-        log.error("  failed: %s", tracking.trouble(error) or f"{type(error).__name__}: {error}")
-        release(error)
-        raise
+    tags = {
+        "label": names.label(config),
+        "config.hash": identity,
+        "train.hash": training_name,
+        "train.probes": json.dumps(schema.probes_of_training(config)),
+        "command": names.command([*overrides, "resume=false"], config),
+        "sweep.number": str(config.sweep.number),
+        "sweep.id": config.sweep.id or "",
+    }
+    with _alone(store, config) as lock:
+        record = tracking.open_run(
+            store, names.name(config), {**tags, **lock}, config.sweep.parent_run_id
+        )
+        record.watch = watch
+        log.info("%s seed%d on %s", names.label(config), config.seed, data.name)
+        try:
+            with tracking.recording(record):
+                record.end(run(config, data, record, trained))
+        except Exception as error:
+            log.error("  failed: %s", tracking.trouble(error) or f"{type(error).__name__}: {error}")
+            release(error)
+            raise
     remove_checkpoints(config, identity)
+    if config.sweep.id is None:
+        log.info("run %s in %s", record.run_id, config.tracking.uri)
     return record.run_id
+
+
+def _alone(store: tracking.Store, config: Config) -> AbstractContextManager[dict[str, str]]:
+    """For a single run, what says that it is alive; a sweep's driver answers for its runs."""
+    if config.sweep.id is not None:
+        return nullcontext({})
+    report_dead(store, config.outputs)
+    return tracking.alive(config.outputs)
+
+
+def report_dead(store: tracking.Store, outputs: str) -> None:
+    """Close single runs that a process which died left running, and say which."""
+    for name in tracking.close_dead(store, outputs):
+        log.warning("  was left running by a process that died: %s", name)
 
 
 def release(error: BaseException) -> None:
@@ -97,7 +113,11 @@ def look(asked: Config) -> None:
         config, trained = at_stored_weights(store, asked, schema.train_hash(asked, data.name))
     seconds = duration(Estimates().seconds(config, data, trained))
     weights = f" with the weights of run {trained}" if trained else ""
-    log.info("%s%s: about %s at most; nothing was run", names.name(config), weights, seconds)
+    without = "" if trained else left_out([config], IN_TRAINING)
+    log.info(
+        "%s%s: about %s at most%s; nothing was run",
+        *(names.name(config), weights, seconds, without),
+    )
 
 
 def run(config: Config, data: Dataset, record: tracking.RunLog, trained: str | None = None) -> str:

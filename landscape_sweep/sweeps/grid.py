@@ -26,6 +26,7 @@ from landscape_sweep.check import check
 from landscape_sweep.config import ConfigError
 from landscape_sweep.fit import remove_checkpoints
 from landscape_sweep.names import label
+from landscape_sweep.run import report_dead
 from landscape_sweep.sweeps.cells import Cell, composed, finished, parsed, varied
 from landscape_sweep.sweeps.lock import driving
 from landscape_sweep.sweeps.look import look
@@ -64,6 +65,7 @@ def sweep(
         return
     store = tracking.connect(first.tracking.uri, first.tracking.experiment_name, first.outputs)
     with driving(finish.folder(first.outputs, sweep_id), sweep_id):
+        report_dead(store, first.outputs)
         for stale in tracking.close_stale(store, sweep_id):
             log.warning("  was left running by a process that died: %s", stale)
         configurations = {label(cell.config) for cell in cells}

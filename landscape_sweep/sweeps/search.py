@@ -30,6 +30,7 @@ from landscape_sweep import config as schema
 from landscape_sweep.check import check
 from landscape_sweep.config import Config, ConfigError
 from landscape_sweep.progress import duration
+from landscape_sweep.run import report_dead
 from landscape_sweep.sweeps import study as studies
 from landscape_sweep.sweeps.cells import Cell, composed, parsed, varied
 from landscape_sweep.sweeps.lock import driving
@@ -85,6 +86,7 @@ def search(
     store = tracking.connect(base.tracking.uri, base.tracking.experiment_name, base.outputs)
     with driving(finish.folder(base.outputs, sweep_id), sweep_id):
         study = studies.open_study(storage, name, objectives, settings.pruner, common)
+        report_dead(store, base.outputs)
         for stale in tracking.close_stale(store, sweep_id):
             log.warning("  was left running by a process that died: %s", stale)
         for number in studies.retire(study):

@@ -1,5 +1,6 @@
 """The only door to MLflow: parent and child runs in, tables of finished runs out."""
 
+from landscape_sweep.tracking.alive import alive, close_dead
 from landscape_sweep.tracking.layout import (
     ALGORITHM_1,
     BARRIERS,
@@ -80,6 +81,8 @@ __all__ = [
     "Store",
     "Sweep",
     "Watch",
+    "alive",
+    "close_dead",
     "close_stale",
     "connect",
     "expect",
