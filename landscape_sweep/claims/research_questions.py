@@ -110,7 +110,8 @@ def _ranking(runs: pd.DataFrame) -> Iterator[Verdict]:
             Question(
                 claim="research_question_3",
                 form="corrected",
-                statement=f"{measure} ranks the gap when one hyper-parameter moves at a time.",
+                statement=f"A larger {measure} goes with a larger gap when one hyper-parameter "
+                "moves at a time.",
                 quantity=f"Ψ of {measure} and the gap in loss",
                 region=Region(0.0, 1.0),
                 columns=(measure, GAP),

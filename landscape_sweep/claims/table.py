@@ -20,6 +20,7 @@ IMAGES = "training images"
 _PART_OF_CONFIGURATION = ("model.", "optimizer.", "data.", "stop.")
 _ALSO = ("label", "batch_size", "epochs", "loss")
 _ASIDE = ("data.root", "data.path")
+LABELS = "data.seed"
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -55,18 +56,24 @@ def _finite(values: pd.Series) -> pd.Series:
 
 
 _NUMBERS = (
-    *("batch_size", "epochs", "seed", "model.width", "model.depth", "data.train_size"),
+    *("batch_size", "epochs", "seed", LABELS, "model.width", "model.depth", "data.train_size"),
     *("data.label_noise", "stop.steps", "stop.train_loss", "probe.sharpness.rho"),
     *("optimizer.lr", "optimizer.momentum", "optimizer.weight_decay"),
 )
 
 
 def configuration_keys(frame: pd.DataFrame) -> list[str]:
-    """The columns that tell configurations apart: what was computed, the seed aside."""
+    """The columns that tell configurations apart: what was computed, the seed aside.
+
+    ``data.seed``, which draws random labels, is aside as well where it follows the seed.
+    """
+    aside = [*_ASIDE]
+    if {"seed", LABELS} <= set(frame.columns):
+        aside += [LABELS] * bool((frame["seed"] == frame[LABELS]).all())
     return [
         c
         for c in frame.columns
-        if (c.startswith(_PART_OF_CONFIGURATION) or c in _ALSO) and c not in _ASIDE and "/" not in c
+        if (c.startswith(_PART_OF_CONFIGURATION) or c in _ALSO) and c not in aside and "/" not in c
     ]
 
 

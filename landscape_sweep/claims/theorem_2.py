@@ -4,7 +4,8 @@ Flaws. ρ is sharpness in eq. 9 and the scale of a perturbation in eq. 10; log p
 derivation; a prior centred at the trained θ depends on the data; cross-entropy is unbounded;
 PAC-Bayes is one-sided and about perturbed weights. Eq. 10's own divergence is huge: p = 10⁶ and
 ρ = 0.05 make the penalty 5, where an error is at most 1. Random labels decide: a network that
-fits them has the largest gap there is, and eq. 9 does not see the labels.
+fits them has the largest gap there is, and eq. 9 does not see the labels. It may fail for a share δ
+of training sets; the experiment draws the labels anew for every seed.
 
 Corrected (Maurer 2004; Dziugaite & Roy 2017): E err_test ≤ E err_train + √((KL +
 ln(2√n/δ'))/2n) over Gaussian perturbations, the prior centred at initialisation, a union over a

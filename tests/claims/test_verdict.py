@@ -235,6 +235,15 @@ def test_the_slope_at_matched_loss_is_not_decided_at_others() -> None:
     assert all(np.isfinite(v.estimate) for v in slopes)
 
 
+def test_random_labels_that_follow_the_seed_make_no_configurations() -> None:
+    runs = pd.DataFrame(
+        list(itertools.product(range(12), range(3))), columns=["model.width", "seed"]
+    )
+    for own, configs in ((runs["seed"], 12), (runs["seed"] % 2, 24)):
+        prepared = table.prepared(runs.assign(**{"data.seed": own}))
+        assert prepared[table.CONFIGURATION].nunique() == configs
+
+
 def test_measures_that_order_runs_alike_are_one_test() -> None:
     runs = pairs_of_networks(0.3)
     runs["gap/loss"] = runs["hessian/trace"] ** -0.5
