@@ -9,7 +9,7 @@ import pandas as pd
 
 from landscape_sweep.claims import table
 from landscape_sweep.claims.question import Measured, NotMeasurableError, Question, answer
-from landscape_sweep.claims.verdict import Evidence, Verdict, number
+from landscape_sweep.claims.verdict import Evidence, Verdict, listed, number
 from landscape_sweep.statistics import Floats, jackknife, partial_spearman, spearman
 
 CONTROLS = ("optimizer.lr", "batch_size", table.IMAGES, "data.label_noise")
@@ -56,7 +56,7 @@ def partially_correlated(
         controls = [c for c in given if c in rows and rows[c].nunique() > 1]
         points = table.means(rows, tuple(dict.fromkeys((x, y, *controls)))).dropna()
         if len(points) < len(controls) + 4:
-            adjusting = f" to adjust for {' and '.join(controls)}" if controls else ""
+            adjusting = f" to adjust for {listed(controls)}" if controls else ""
             raise NotMeasurableError(f"there are too few configurations{adjusting}")
         estimate = jackknife(
             partial_spearman,
@@ -81,7 +81,7 @@ def simpson(runs: pd.DataFrame, x: str, y: str) -> str:
     pooled = spearman(*points[[x, y]].to_numpy().T)
     if len(within) < 2 or len(set(np.sign(within))) > 1 or pooled * within[0] >= 0:
         return ""
-    each = " and ".join(number(rho) for rho in within)
+    each = listed([number(rho) for rho in within])
     return (
         f"Warning: pooling the architectures would turn the sign (Spearman {number(pooled)} "
         f"pooled, {each} within each): the pooled number says nothing (Simpson's paradox)."

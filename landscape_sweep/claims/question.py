@@ -15,6 +15,7 @@ from landscape_sweep.claims.verdict import (
     Region,
     Verdict,
     decide,
+    listed,
     number,
     shortage,
 )
@@ -138,7 +139,7 @@ def lacks(runs: pd.DataFrame, lacking: list[str], kind: str = "") -> str:
     if not done:
         return f"No {runs_of_kind} has completed."
     return (
-        f"None of the {done} completed {runs_of_kind}s measured {' and '.join(lacking)}: the probe "
+        f"None of the {done} completed {runs_of_kind}s measured {listed(lacking)}: the probe "
         "for it was off."
     )
 

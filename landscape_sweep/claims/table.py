@@ -199,8 +199,12 @@ def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
         )
     goal = float(goals.mode().iloc[0])
     chosen = frame[frame["stop.train_loss"] == goal].copy()
-    chosen.loc[chosen["train/loss"] > goal * (1 + 1e-6), "outcome"] = "censored"
-    return chosen, f"All runs were stopped at training loss {goal:g}.", ""
+    short = chosen["train/loss"] > goal * (1 + 1e-6)
+    chosen.loc[short, "outcome"] = "censored"
+    if not short.any():
+        return chosen, f"All runs were stopped at training loss {goal:g}.", ""
+    note = f"Runs were stopped at training loss {goal:g}; those that stayed above it are left out."
+    return chosen, note, ""
 
 
 def learning_rate(frame: pd.DataFrame) -> pd.Series:

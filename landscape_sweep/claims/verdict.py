@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -138,6 +139,11 @@ def shortage(configs: int, seeds: int, failed: float) -> str:
     if failed > MOST_FAILED:
         return f"{failed:.0%} of the runs have no result and at most {MOST_FAILED:.0%} may lack one"
     return ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as they stand in a sentence: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def number(value: float) -> str:

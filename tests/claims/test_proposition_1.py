@@ -172,5 +172,5 @@ def test_networks_are_compared_at_the_loss_that_all_came_down_to() -> None:
     assert lowers.estimate == pytest.approx(np.exp(-1))
     for verdict in (*grows.values(), lowers):
         assert verdict.verdict == "SUPPORTED"
-        assert "stopped at training loss 0.1" in verdict.reason
+        assert "stopped at training loss 0.1; those that stayed above it" in verdict.reason
     assert all(v.estimate == pytest.approx(2, abs=0.01) for v in grows.values())

@@ -14,7 +14,7 @@ import pytest
 from landscape_sweep.claims import evaluate, table, write_claims
 from landscape_sweep.claims.association import partially_correlated
 from landscape_sweep.claims.question import Question, p_of_decision
-from landscape_sweep.claims.verdict import Region, decide, shortage
+from landscape_sweep.claims.verdict import Region, decide, listed, shortage
 from landscape_sweep.statistics import Estimate, Proportion, Unanimous
 
 
@@ -70,6 +70,14 @@ def test_no_runs_are_answered_with_what_to_run() -> None:
         assert verdict.verdict == "INCONCLUSIVE"
         assert verdict.reason
         assert verdict.settled_by.startswith("experiment=")
+
+
+def test_names_in_a_sentence() -> None:
+    assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
 
 
 def test_claims_are_written_whole_and_without_nan(tmp_path: Path) -> None:
