@@ -3,7 +3,7 @@
 The unit is the configuration (a cell of hyper-parameters), seen through the mean of its seeds:
 runs that differ only in seed are not independent. Seeds that all configurations share (the same
 initialisation and data order) shift them together: correlations and slopes do not see a common
-shift, means do, and ``mean_over_runs`` allows for it.
+shift; means, shares and pairs of runs do, and their errors allow for it.
 
 Configurations are left out one at a time (jackknife, Student's t), not drawn again (bootstrap).
 Both keep what they promise: for a rank correlation over 12 configurations of 3 seeds the

@@ -201,10 +201,8 @@ def at_matched_loss(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
     chosen = frame[frame["stop.train_loss"] == goal].copy()
     short = chosen["train/loss"] > goal * (1 + 1e-6)
     chosen.loc[short, "outcome"] = "censored"
-    if not short.any():
-        return chosen, f"All runs were stopped at training loss {goal:g}.", ""
-    note = f"Runs were stopped at training loss {goal:g}; those that stayed above it are left out."
-    return chosen, note, ""
+    left_out = "; those that stayed above it are left out" if short.any() else ""
+    return chosen, f"These runs were stopped at training loss {goal:g}{left_out}.", ""
 
 
 def learning_rate(frame: pd.DataFrame) -> pd.Series:
