@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -38,11 +39,38 @@ def task(composed: DictConfig) -> None:
 
     sweeps = HydraConfig.get().mode != RunMode.RUN
     try:
+        if not sweeps:
+            _check_single(HydraConfig.get())
         run(composed, watch(HydraConfig.get().sweeper, composed.sweep.number) if sweeps else None)
     except ConfigError as error:
         if sweeps:
             raise  # the other runs go on
         _end(str(error))
+
+
+def _check_single(hydra_config: HydraConf) -> None:
+    """What was meant as a sweep is said, where ``-m`` was forgotten.
+
+    Raises:
+        ConfigError: a sweeper or a launcher is chosen, which a run alone does not have.
+    """
+    from landscape_sweep.config import ConfigError
+
+    for group, default in (("hydra/sweeper", "grid"), ("hydra/launcher", "basic")):
+        if (chosen := hydra_config.runtime.choices[group]) != default:
+            raise ConfigError(group, chosen, "is for a sweep; add -m")
+    typed = {text.partition("=")[0].lstrip("+") for text in hydra_config.overrides.task}
+    grid = [str(key) for key in hydra_config.sweeper.get("params") or {} if key not in typed]
+    if grid:
+        logging.getLogger("landscape_sweep").warning(
+            "one run, with the defaults of %s; -m sweeps over them", ", ".join(grid)
+        )
+
+
+def _options_first(arguments: list[str]) -> list[str]:
+    """The command line with ``-m`` in front, where Hydra finds it among the overrides."""
+    flags = ("-m", "--multirun")
+    return sorted(arguments, key=lambda text: text not in flags)
 
 
 def _expanded(arguments: list[str]) -> list[str]:
@@ -73,7 +101,7 @@ def main() -> None:
     logging.raiseExceptions = False
     entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     try:
-        sys.argv[1:] = _expanded(sys.argv[1:])
+        sys.argv[1:] = _expanded(_options_first(sys.argv[1:]))
         entry(task)()
     except KeyboardInterrupt:
         print("landscape_sweep: interrupted", file=sys.stderr)

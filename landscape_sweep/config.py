@@ -401,7 +401,7 @@ def _typed(schema: type, given: dict[str, Any], prefix: str) -> Any:
             if value is None:
                 continue  # a probe that is switched off
             if not isinstance(value, dict):
-                raise ConfigError(key, value, f"takes the keys {_names(part)}")
+                raise ConfigError(key, value, f"takes {_group(part)}")
             values[name] = _typed(part, value, f"{key}.")
         else:
             values[name] = _checked(key, value, spec)
@@ -436,8 +436,10 @@ def _part(spec: dataclasses.Field[Any]) -> type | None:
     return found if dataclasses.is_dataclass(found) and isinstance(found, type) else None
 
 
-def _names(schema: type) -> str:
-    return ", ".join(f.name for f in dataclasses.fields(schema))
+def _group(schema: type) -> str:
+    """What a group of keys takes, in words; a probe may have none."""
+    names = ", ".join(f.name for f in dataclasses.fields(schema))
+    return f"the keys {names}" if names else "{}: it has no keys"
 
 
 def _checked(key: str, value: object, spec: dataclasses.Field[Any]) -> object:
@@ -506,7 +508,9 @@ def unknown_key(key: str, value: object) -> ConfigError:
     search = key.startswith("hydra.sweeper.")
     keys = dict(known_keys(Search, "hydra.sweeper.") if search else known_keys())
     if key in keys:
-        return ConfigError(key, value, f"does not apply to this choice of {key.split('.')[0]}")
+        group = "hydra/sweeper" if search else key.split(".")[0]
+        adds = f"; +{key}={_shown(value)} adds it" if group == "probe" else ""
+        return ConfigError(key, value, f"does not apply to this choice of {group}{adds}")
     leaf = key.rsplit(".", 1)[-1]
     same_leaf = [known for known in keys if known.rsplit(".", 1)[-1] == leaf]
     words = re.compile(rf"\b{re.escape(leaf.replace('_', ' '))}\b")
@@ -532,8 +536,11 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError 
             return ConfigError(group, option, "takes one of " + ", ".join(sorted(options)))
     if found := re.search(r"Could not (?:override|append to|delete) '([^']*)'", text):
         key = found[1].split("@")[0]
-        pairs = (text.lstrip("+~").partition("=") for text in overrides)
-        return unknown_key(key, next((value for name, _, value in pairs if name == key), ""))
+        return unknown_key(key, _given(key, overrides))
+    if found := re.search(r"Multiple values for (\S+)\.|(\S+) appears more than once", text):
+        group = found[1] or found[2]
+        value = _given(group, overrides)
+        return ConfigError(group, value, f"takes no +, for it is there: {group}={value}")
     if found := re.search(r"Error merging override (\S+?)=(.*)", text):
         return ConfigError(found[1].lstrip("+~"), found[2], _first_line(error.__cause__ or error))
     if found := re.search(r"Ambiguous value for argument '(.*?)=(.*)'", text):
@@ -543,6 +550,12 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError 
     if isinstance(error, OSError) and error.filename is not None:
         return ConfigError("outputs", error.filename, f"can't be written: {error.strerror}")
     return None
+
+
+def _given(key: str, overrides: Sequence[str]) -> str:
+    """The value of a key on the command line; empty where it is not there."""
+    pairs = (text.lstrip("+~").partition("=") for text in overrides)
+    return next((value for name, _, value in pairs if name == key), "")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -118,9 +118,13 @@ def test_once_more_changed_and_probed(command, monkeypatch: pytest.MonkeyPatch) 
 def test_a_run_that_is_not_there_is_one_line(command) -> None:
     ended = command("rerun=abc")
     assert ended.status == 2
+    assert "mlflow.db: there is no such file; outputs=FOLDER names" in ended.err
+    assert not Path("outputs").exists()  # nothing is made where something was to be read
+    store = tracking.connect("sqlite:///outputs/mlflow.db", "some", "outputs")
+    ended = command("rerun=abc")
+    assert ended.status == 2
     assert ended.err.startswith("landscape_sweep: rerun=abc: can't be read in sqlite:///")
     assert len(ended.err.strip().splitlines()) == 1
-    store = tracking.connect("sqlite:///outputs/mlflow.db", "some", "outputs")
     record = tracking.open_run(store, "empty", {})
     ended = command(f"rerun={record.run_id}")
     assert (ended.status, len(ended.err.strip().splitlines())) == (2, 1)

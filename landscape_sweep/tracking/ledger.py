@@ -13,7 +13,7 @@ from landscape_sweep.config import Config, ConfigError, from_json
 from landscape_sweep.tracking.layout import CELLS, CONFIG, OUTCOMES
 from landscape_sweep.tracking.patience import PatientClient, cause, trouble
 from landscape_sweep.tracking.run_log import RunLog
-from landscape_sweep.tracking.store import Store, artifact, client_of, search
+from landscape_sweep.tracking.store import Store, artifact, existing, search
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -105,7 +105,7 @@ def stored_config(uri: str, run_id: str) -> Config:
     """
     from mlflow.exceptions import MlflowException
 
-    client = client_of(uri)
+    client = existing(uri)
     try:
         client.get_run(run_id)
         with artifact(client, run_id, CONFIG) as file:

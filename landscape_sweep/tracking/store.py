@@ -59,8 +59,7 @@ def find_store(uri: str, experiment_name: str) -> Store | None:
     Raises:
         ConfigError: the store can't be reached, naming ``tracking.uri``.
     """
-    parts = urlparse(uri)
-    if parts.scheme == "sqlite" and not Path(parts.path[1:]).exists():
+    if _is_missing_file(uri):
         return None
     client = client_of(uri)
     try:
@@ -68,6 +67,24 @@ def find_store(uri: str, experiment_name: str) -> Store | None:
     except Exception as error:
         raise _unusable(uri, error) from error
     return None if found is None else Store(client, uri, str(found.experiment_id))
+
+
+def existing(uri: str) -> PatientClient:
+    """A client for a store that is read: a database that is not there is not made.
+
+    Raises:
+        ConfigError: there is none, or it can't be reached, naming ``tracking.uri``.
+    """
+    if _is_missing_file(uri):
+        allowed = "there is no such file; outputs=FOLDER names the folder where runs wrote"
+        raise ConfigError("tracking.uri", uri, allowed)
+    return client_of(uri)
+
+
+def _is_missing_file(uri: str) -> bool:
+    """Whether ``uri`` is of an sqlite database that is not there."""
+    parts = urlparse(uri)
+    return parts.scheme == "sqlite" and not Path(parts.path[1:]).exists()
 
 
 def _experiment(client: PatientClient, name: str, artifacts: str | None) -> str:

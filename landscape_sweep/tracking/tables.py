@@ -27,7 +27,7 @@ from landscape_sweep.tracking.layout import (
 )
 from landscape_sweep.tracking.ledger import newest_of_each_configuration, runs_of_sweep
 from landscape_sweep.tracking.patience import PatientClient
-from landscape_sweep.tracking.store import Store, artifact, client_of, read_file, search
+from landscape_sweep.tracking.store import Store, artifact, existing, read_file, search
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -93,7 +93,7 @@ def load_sweep(uri: str, sweep: str | None = None, experiment_name: str | None =
     Raises:
         ConfigError: no such sweep or experiment, listing those there are.
     """
-    client = client_of(uri)
+    client = existing(uri)
     parents, runs = _found(client, sweep, experiment_name)
     parent = parents[0] if sweep is not None else None
     return Sweep(
@@ -126,7 +126,7 @@ def load_runs(
     Raises:
         ConfigError: no such sweep or experiment, listing those there are.
     """
-    return _run_table(_found(client_of(uri), sweep, experiment_name)[1])
+    return _run_table(_found(existing(uri), sweep, experiment_name)[1])
 
 
 def sweeps_tables(store: Store, folder: str) -> dict[str, tuple[str, str]]:
@@ -154,7 +154,8 @@ def _found(
     parents = {r.data.tags["sweep.parent"]: r for r in every}  # the newest of each sweep
     if sweep is not None:
         if sweep not in parents:
-            raise ConfigError("sweep", sweep, "takes one of " + (", ".join(parents) or "none yet"))
+            allowed = "takes one of " + ", ".join(parents) if parents else "there is no sweep yet"
+            raise ConfigError("sweep", sweep, allowed)
         parent = parents[sweep]
         return [parent], runs_of_sweep(client, parent)
     experiment = client.get_experiment_by_name(str(experiment_name))

@@ -19,7 +19,7 @@ from landscape_sweep.report.__main__ import main
 from landscape_sweep.report.page import surface_data
 from landscape_sweep.report.write import ReportFiles
 from landscape_sweep.statistics import correlations
-from landscape_sweep.tracking import Sweep
+from landscape_sweep.tracking import Sweep, connect
 
 FIGURES = (
     *("training_dynamics", "hessian_spectra", "metric_comparison", "mode_connectivity"),
@@ -146,8 +146,9 @@ def test_the_console_names_failures_and_correlations(
         (["sweep"], "each as key=value"),
         (["outputs=o"], "either sweep=ID or experiment_name=NAME"),
         (["sweep=a", "experiment_name=b"], "either sweep=ID or experiment_name=NAME"),
-        (["sweep=nobody"], "nobody"),
-        (["experiment_name=nothing"], "takes one of"),
+        (["sweep=nobody"], "there is no such file"),
+        (["sweep=nobody", "tracking.uri=sqlite:///made.db"], "sweep=nobody: there is no sweep yet"),
+        (["experiment_name=nothing", "tracking.uri=sqlite:///made.db"], "takes one of "),
         (["sweep=a", "tracking.uri=ftp://x"], "tracking.uri"),
     ],
 )
@@ -159,6 +160,7 @@ def test_mistakes_end_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    connect("sqlite:///made.db", "an experiment", "outputs")
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert said in error

@@ -67,3 +67,22 @@ def test_a_killed_single_run_is_closed_by_the_next_and_a_live_one_is_not(
     expected = {"1": finished, "2": finished, "3": finished, "7": ("KILLED", "interrupted")}
     assert statuses(tmp_path) == expected
     assert not list(Path("outputs/runs").glob("*.lock"))
+
+
+def test_a_sweep_without_m_is_said(command) -> None:
+    small = ("data.train_size=100", "epochs=0", "probe=none", "model.width=2", "batch_size=20")
+    ended = command("experiment=quickstart", *small)
+    assert ended.status == 0
+    assert "one run, with the defaults of seed; -m sweeps over them" in ended.out
+    ended = command("experiment=quickstart", "seed=0", *small)
+    assert "-m sweeps" not in ended.out
+    for chosen in ("hydra/sweeper=optuna", "hydra/launcher=parallel"):
+        ended = command(chosen, *small)
+        assert ended.status == 2
+        assert ended.err.strip() == f"landscape_sweep: {chosen}: is for a sweep; add -m"
+
+
+def test_m_may_stand_anywhere(command) -> None:
+    ended = command("data=digits", "-m", "model=mlp", "seed=0,1", "dry_run=true", "probe=none")
+    assert ended.status == 0
+    assert "2 runs, 0 already finished" in ended.out
