@@ -123,7 +123,7 @@ def _settled_by(verdict: Verdict) -> str:
     if verdict.verdict != "INCONCLUSIVE":
         return ""
     wanted = [FEWEST_CONFIGS, verdict.needed]
-    if verdict.p <= ALPHA < verdict.p_adjusted:
+    if verdict.p <= ALPHA < verdict.p_adjusted and not math.isnan(verdict.needed):
         wanted.append(configs_needed(verdict.p_adjusted, verdict.configs))
     configs, where = np.nanmax(wanted), f"experiment={verdict.experiment}"
     if configs <= verdict.configs:  # it is not their number that is lacking, as the reason says

@@ -157,7 +157,7 @@ def _judged(
     if configs < 3:
         return replace(
             blank,
-            reason=f"It was measured in {configs} configuration{'s' * (configs > 1)}: too few to "
+            reason=f"It was measured in {configs} configuration{'s' * (configs != 1)}: too few to "
             "say anything.",
         )
     try:
@@ -172,8 +172,11 @@ def _judged(
     short = shortage(configs, seeds, table.failed_share(scope, question.columns)) or found.short
     alone = decide(interval, question.region)
     p = p_of_decision(found.estimate, question.region)
-    unbroken = isinstance(found.estimate, Proportion) and found.estimate.hits == 0
-    needed = configs_unbroken(question.region.high) if unbroken else configs_needed(p, configs)
+    needed = configs_needed(p, configs)
+    if isinstance(found.estimate, Proportion) and found.estimate.hits == 0:
+        needed = configs_unbroken(question.region.high)
+    if found.short:
+        needed = math.nan  # not for want of configurations
     return replace(
         blank,
         verdict="INCONCLUSIVE" if short else alone,
@@ -205,7 +208,7 @@ def _reason(question: Question, found: Measured, counted: Verdict, alone: str, s
     text = (
         f"{_capital(question.quantity)} is {number(found.estimate.value)} (95% interval "
         f"{number(low)} to {number(high)}), over {counted.configs} configurations of "
-        f"{counted.seeds} seeds each. "
+        f"{counted.seeds} seed{'s' * (counted.seeds != 1)} each. "
         f"If the claim were true it would be {question.region.words()}: {inside}."
     )
     if short:

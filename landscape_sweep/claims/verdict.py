@@ -92,7 +92,8 @@ class Verdict:
         evidence: points to plot.
         primary: the one test by which the claim stands or falls (Holm); others are exploratory
             (Benjamini-Hochberg).
-        needed: configurations with which the interval would decide, if the estimate is right.
+        needed: configurations with which the interval would decide, if the estimate is right; NaN
+            where it is not their number that is lacking.
         p: the smallest α whose 1 − α interval still decides; NaN where nothing was measured.
         p_adjusted: ``p`` corrected for the number of tests.
     """
@@ -135,7 +136,7 @@ def shortage(configs: int, seeds: int, failed: float) -> str:
     if configs < FEWEST_CONFIGS:
         return f"there are {configs} configurations and it takes {FEWEST_CONFIGS}"
     if seeds < FEWEST_SEEDS:
-        return f"there are {seeds} seeds a configuration and it takes {FEWEST_SEEDS}"
+        return f"it takes {FEWEST_SEEDS} seeds a configuration and not {seeds}"
     if failed > MOST_FAILED:
         return f"{failed:.0%} of the runs have no result and at most {MOST_FAILED:.0%} may lack one"
     return ""

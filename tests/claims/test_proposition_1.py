@@ -108,6 +108,7 @@ def test_networks_with_a_remedy_do_not_break_eq_11_for_plain_ones() -> None:
     assert (plain.primary, plain.configs, plain.verdict) == (True, 80, "INCONCLUSIVE")
     assert plain.interval[1] < 0.05
     assert "κ⁺ of 80 of 80 configurations is not resolved" in plain.reason
+    assert plain.settled_by == "experiment=depth_conditioning"  # and not more of the same
     assert (others.primary, others.estimate, others.verdict) == (False, 1.0, "REFUTED")
 
 

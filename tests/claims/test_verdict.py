@@ -37,7 +37,7 @@ def test_the_rule(interval: tuple[float, float], region: tuple[float, float], ve
 
 def test_too_little_data_is_said() -> None:
     assert "11 configurations" in shortage(11, 5, 0.0)
-    assert "2 seeds" in shortage(12, 2, 0.0)
+    assert "3 seeds a configuration and not 2" in shortage(12, 2, 0.0)
     assert "21%" in shortage(12, 3, 0.21)
     assert shortage(12, 3, 0.2) == ""
 
