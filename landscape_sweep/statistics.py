@@ -605,8 +605,9 @@ def geometric(metric: str) -> bool:
 def correlations(runs: pd.DataFrame) -> pd.DataFrame:
     """Pearson and Spearman of every landscape metric of completed runs with loss, accuracy, gap.
 
-    One row for each architecture, metric and outcome, and one over all architectures, marked
-    ``(pooled)``: that one is descriptive only, for two clusters alone can correlate (Simpson).
+    One row for each architecture, metric and outcome, and, where there are several, one over all
+    architectures, marked ``(pooled)``: that one is descriptive only, for two clusters alone can
+    correlate (Simpson).
 
     Returns:
         ``model metric outcome runs configs pearson spearman low high simpson``: the interval is
@@ -617,7 +618,8 @@ def correlations(runs: pd.DataFrame) -> pd.DataFrame:
     """
     runs = runs[runs["outcome"] == "completed"] if len(runs) else runs
     metrics = [name for name in runs.columns if geometric(str(name)) and _varies(runs[name])]
-    groups = [*runs.groupby("model.name"), ("(pooled)", runs)] if len(runs) else []
+    groups = list(runs.groupby("model.name")) if len(runs) else []
+    groups += [("(pooled)", runs)] * (len(groups) > 1)
     rows = [
         {"model": model, "metric": metric, "outcome": outcome, **_row(group, metric, outcome)}
         for model, group in groups

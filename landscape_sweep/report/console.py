@@ -10,7 +10,7 @@ from rich.table import Table
 
 from landscape_sweep.claims import Verdict
 from landscape_sweep.report.tables import WORDS, readable, readable_correlations
-from landscape_sweep.report.verdicts import measured, one_line, tally
+from landscape_sweep.report.verdicts import apart, measured, one_line, tally
 from landscape_sweep.report.write import ReportFiles
 from landscape_sweep.tracking import Links, Sweep
 
@@ -39,12 +39,17 @@ def show(sweep: Sweep, files: ReportFiles, links: Links | None = None) -> None:
                 _table(title, readable_correlations(strongest.loc[order]).drop(columns="simpson"))
             )
     if files.verdicts:
-        spoken = [verdict for verdict in files.verdicts if measured(verdict)]
-        console.print(f"Verdicts: {tally(files.verdicts)}", markup=False)
-        for verdict in spoken:
+        of_runs, analytic = apart(files.verdicts)
+        console.print(f"Verdicts from these runs: {tally(of_runs)}", markup=False)
+        for verdict in filter(measured, of_runs):
             console.print(f"  {one_line(verdict)}", markup=False, soft_wrap=True)
-        if len(spoken) < len(files.verdicts):
-            console.print(_unspoken(files.verdicts), markup=False)
+        if not all(map(measured, of_runs)):
+            console.print(_unspoken(of_runs), markup=False, soft_wrap=True)
+        console.print(
+            f"  by examples worked out, whatever is run: {tally(analytic)}; they are in the report",
+            markup=False,
+            soft_wrap=True,
+        )
     for line in files.left_out:
         console.print(line, markup=False)
     console.print(f"report: {files.page}", markup=False, soft_wrap=True)

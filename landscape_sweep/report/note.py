@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from landscape_sweep.report.tables import varied
-from landscape_sweep.report.verdicts import measured, one_line, tally
+from landscape_sweep.report.verdicts import apart, measured, one_line, tally
 from landscape_sweep.report.write import ReportFiles
 from landscape_sweep.tracking import Sweep
 
@@ -21,7 +21,8 @@ def note(sweep: Sweep, files: ReportFiles) -> str:
     )
     outcomes = runs["outcome"].value_counts() if len(runs) else pd.Series(dtype=int)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "none"
-    spoken = [verdict for verdict in files.verdicts if measured(verdict)]
+    of_runs, analytic = apart(files.verdicts)
+    spoken = [verdict for verdict in of_runs if measured(verdict)]
     lines = [
         f"**{runs['label'].nunique() if len(runs) else 0} configurations**, runs: {counts}. "
         f"Data: {data or 'unknown'}.",
@@ -30,8 +31,8 @@ def note(sweep: Sweep, files: ReportFiles) -> str:
         "surface that turns. The runs list: open the arrow beside this run, then *Columns* or "
         "*Group by*. A child's *Model metrics*: `hessian/eigenvalue` over steps is its spectrum "
         "by rank.",
-        f"**Verdicts.** {tally(files.verdicts)}; {len(files.verdicts) - len(spoken)} of them were "
-        "not measured by these runs.",
+        f"**Verdicts from these runs.** {tally(of_runs)}; {len(of_runs) - len(spoken)} of them "
+        f"were not measured. By examples worked out, whatever is run: {tally(analytic)}.",
         "\n".join(f"- {one_line(verdict)}" for verdict in spoken[:LINES]),
         f"… and {len(spoken) - LINES} more in the report." if len(spoken) > LINES else "",
         "**Grid.**\n\n" + _grid(runs) if len(runs) else "",

@@ -45,6 +45,12 @@ def measured(verdict: Verdict) -> bool:
     return not math.isnan(verdict.estimate)
 
 
+def apart(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
+    """The verdicts that runs decide, and the analytic ones, which are the same for all runs."""
+    analytic = [verdict for verdict in verdicts if verdict.form == "analytic"]
+    return [verdict for verdict in verdicts if verdict.form != "analytic"], analytic
+
+
 def tally(verdicts: Iterable[Verdict]) -> str:
     """How many verdicts came out how: ``3 SUPPORTED, 2 REFUTED, 9 INCONCLUSIVE``."""
     count = Counter(str(verdict.verdict) for verdict in verdicts)

@@ -135,7 +135,9 @@ def test_the_console_names_failures_and_correlations(
     out = capsys.readouterr().out
     assert "failed: resnet bs32 lr0.05 s2: RuntimeError: no room" in out
     assert "Strongest of" in out
-    assert "Verdicts: " in out
+    assert "Verdicts from these runs: " in out
+    assert "by examples worked out, whatever is run: " in out
+    assert "(analytic" not in out
     assert "theorem_1" in out or "Theorem 1" in out
 
 
