@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -71,8 +72,12 @@ class Objective:
         self.separable = not _warn_of_batch_norm(model) and self._is_mean_of_parts()
 
     def outputs(self, values: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """The model's outputs with ``values`` in place of the selected parameters."""
-        result = functional_call(self.model, self.vector.state(values), (inputs,))
+        """The model's outputs with ``values`` in place of the selected parameters.
+
+        Attention is written out: torch's fused kernels can't be differentiated twice.
+        """
+        with sdpa_kernel(SDPBackend.MATH):
+            result = functional_call(self.model, self.vector.state(values), (inputs,))
         assert isinstance(result, Tensor)
         return result
 
@@ -157,7 +162,10 @@ def _checked(batches: Batches) -> list[tuple[Tensor, Tensor]]:
     checked = list(batches)
     if not checked:
         raise ValueError("batches is empty; curvature needs at least one pair (inputs, targets)")
-    for number, (inputs, targets) in enumerate(checked):
+    for number, pair in enumerate(checked):
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise ValueError(f"batch {number} is no pair; batches is [(inputs, targets), …]")
+        inputs, targets = pair
         if len(inputs) != len(targets):
             raise ValueError(f"batch {number} has {len(inputs)} inputs but {len(targets)} targets")
         if not len(inputs):

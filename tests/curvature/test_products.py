@@ -258,10 +258,37 @@ def test_finite_differences_on_relu_are_seen_to_be_wrong(case):
     assert rough.measured_error() > 0.1
 
 
+class Attentive(nn.Module):
+    """Self-attention with LayerNorm, by torch's own layer, which would take a fused kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm, self.last = nn.LayerNorm(8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        attended, _ = self.attention(x, x, x, need_weights=False)
+        return self.last(self.norm(x + attended).mean(1))
+
+
+def test_attention_is_differentiated_twice():
+    torch.manual_seed(0)
+    model = Attentive().double().eval()
+    batches = [(torch.randn(6, 3, 8, dtype=torch.float64), torch.arange(6) % 4)]
+    operator = HessianOperator(model, F.cross_entropy, batches)
+    direction = torch.randn(operator.size, dtype=torch.float64)
+    differences = HessianOperator(
+        model, F.cross_entropy, batches, product="finite_difference", step=1e-4
+    )
+    found, expected = operator.matvec(direction), differences.matvec(direction)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"batches": []}, "batches is empty"),
+        ({"batches": (torch.zeros(2, 3), torch.zeros(2).long())}, "batch 0 is no pair"),
         ({"batches": [(torch.zeros(0, 3), torch.zeros(0).long())]}, "no samples"),
         ({"batches": [(torch.zeros(4, 3), torch.zeros(3).long())]}, "4 inputs but 3 targets"),
         ({"loss": lambda f, y: F.cross_entropy(f, y, reduction="none")}, "must be a scalar"),
