@@ -72,7 +72,7 @@ def page(
         data=runs["data.loaded"].dropna().unique().tolist() if "data.loaded" in runs else [],
         outcomes=runs["outcome"].value_counts().to_dict() if len(runs) else {},
         configurations=runs["label"].nunique() if len(runs) else 0,
-        tally=words.tally(verdicts),
+        tally=words.tally(words.apart(verdicts)[0]),
         claims=list(words.by_claim(settled)),
         unmeasured=list(words.by_claim([v for v in verdicts if not words.measured(v)])),
         words=words,
