@@ -37,6 +37,7 @@ def task(composed: DictConfig) -> None:
     from landscape_sweep.run import main as run
     from landscape_sweep.sweeps.pruning import watch
 
+    _ignore_warnings_of_torch()  # a launcher's worker has not been through ``main``
     sweeps = HydraConfig.get().mode != RunMode.RUN
     try:
         if not sweeps:
@@ -46,6 +47,11 @@ def task(composed: DictConfig) -> None:
         if sweeps:
             raise  # the other runs go on
         _end(str(error))
+
+
+def _ignore_warnings_of_torch() -> None:
+    """Torch warns of its own use of torch.jit; a user can do nothing about it."""
+    warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
 
 
 def _check_single(hydra_config: HydraConf) -> None:
@@ -95,8 +101,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # cuBLAS is deterministic only with a fixed workspace, read when it is first loaded.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # torch warns of its own use of torch.jit; a user can do nothing about it.
-    warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
+    _ignore_warnings_of_torch()
     # On a full disk the log file misses a line; the screen need not show a traceback for it.
     logging.raiseExceptions = False
     entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")

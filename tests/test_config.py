@@ -237,3 +237,15 @@ def test_cuda_without_a_device_is_said(command, monkeypatch: pytest.MonkeyPatch)
     ended = command("device=cuda")
     assert ended.status == 2
     assert ended.err.startswith("landscape_sweep: device=cuda: there is no CUDA device here")
+
+
+def test_help_says_how_to_sweep_and_where_keys_are_explained(command) -> None:
+    ended = command("--help")
+    assert ended.status == 0
+    for words in (
+        "-m model=cnn,resnet",
+        "hydra/launcher=parallel",
+        "hydra/sweeper=optuna",
+        "conf/",
+    ):
+        assert words in ended.out
