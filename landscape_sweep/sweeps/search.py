@@ -42,8 +42,14 @@ log = logging.getLogger("landscape_sweep")
 OBJECTIVES = {"test/accuracy": "maximize"}
 """Where ``hydra.sweeper.objectives`` is null."""
 
-ALWAYS = ("fit", "gap", "measure", "test", "train")
-"""Families of metrics that every run has."""
+ALWAYS = {
+    "fit": ("loss", "accuracy", "lr"),
+    "gap": ("loss", "accuracy"),
+    "test": ("loss", "accuracy", "loss_se"),
+    "train": ("loss", "accuracy", "initial_loss", "steps", "lr_sum", "seconds", "steps_to_loss"),
+    "measure": (),
+}
+"""Families of metrics that every run has, with their members where no probe adds to them."""
 
 TAG = 5000
 """Characters of a tag that every MLflow server takes."""
@@ -162,7 +168,7 @@ def _check_measured(objectives: Mapping[str, str], config: Config) -> None:
         ConfigError: a family that is unknown, of pairs of runs, or of a probe that is off.
     """
     for metric, direction in objectives.items():
-        key, family = f"hydra.sweeper.objectives.{metric}", metric.partition("/")[0]
+        key, (family, _, member) = f"hydra.sweeper.objectives.{metric}", metric.partition("/")
         probes = [name for name in PROBES.get(family, (family,)) if hasattr(config.probe, name)]
         if family == "connectivity":
             raise ConfigError(key, direction, "is measured between runs, not of one")
@@ -171,6 +177,9 @@ def _check_measured(objectives: Mapping[str, str], config: Config) -> None:
             raise ConfigError(
                 key, direction, f"is no metric; takes {', '.join(f'{f}/…' for f in families)}"
             )
+        if (members := ALWAYS.get(family)) and member not in members:
+            told = ", ".join(f"{family}/{name}" for name in members)
+            raise ConfigError(key, direction, f"is no metric; takes one of {told}")
         if family not in ALWAYS and all(getattr(config.probe, name) is None for name in probes):
             raise ConfigError(
                 *(key, direction, f"needs probe.{probes[0]}, off in probe={config.probe.name}")

@@ -25,6 +25,7 @@ from landscape_sweep import __file__ as package
 from landscape_sweep import tracking
 from landscape_sweep.config import ConfigError
 from landscape_sweep.sweeps import study as studies
+from landscape_sweep.sweeps.search import ALWAYS
 from landscape_sweep.sweeps.space import as_overrides, corners, split
 
 TINY = ("-m", "hydra/sweeper=optuna", "data=digits", "model=mlp", "model.width=8", "probe=none")
@@ -297,6 +298,10 @@ def test_a_run_that_fails_decides_the_status_and_is_replaced(
     [
         (["hydra.sweeper.objectives={hesian/trace: minimize}"], "hesian/trace=minimize: is no "),
         (["hydra.sweeper.objectives={hessian/trace: minimize}"], "needs probe.hessian, off in"),
+        (
+            ["hydra.sweeper.objectives={test/acc: maximize}"],
+            "test/acc=maximize: is no metric",
+        ),
         (["hydra.sweeper.objectives={test/accuracy: up}"], "takes maximize or minimize"),
         (["hydra.sweeper.sampler=grid"], "hydra.sweeper.sampler=grid: takes one of tpe, random"),
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: takes an integer"),
@@ -317,11 +322,23 @@ def test_mistakes_end_in_one_line_before_any_run(command, words: list[str], said
     assert not Path("outputs/mlartifacts").exists()
 
 
+def test_the_metrics_of_every_run_are_known_beforehand(command) -> None:
+    early = "+probe.early.epoch=1"  # counts the steps to a loss
+    few = [text for text in TINY if not text.startswith(("-m", "hydra"))]
+    assert command(*few, early, "probe.samples=20", "epochs=40", "optimizer.lr=0.1").status == 0
+    client = MlflowClient(f"sqlite:///{Path('outputs/mlflow.db').absolute()}")
+    experiment = client.search_experiments(filter_string="name != 'Default'")[0]
+    (run,) = client.search_runs([experiment.experiment_id])
+    for family, members in ALWAYS.items():
+        measured = {m.split("/")[1] for m in run.data.metrics if m.startswith(f"{family}/")}
+        assert members == () or measured == set(members)
+
+
 def test_an_objective_that_no_run_measures_is_said_after_the_first(command) -> None:
-    ended = command(*TINY, *SPACE, "epochs=1", "hydra.sweeper.objectives={test/acuracy: maximize}")
+    ended = command(*TINY, *SPACE, "epochs=1", "hydra.sweeper.objectives={measure/nrom: maximize}")
     assert ended.status == 2
-    assert "hydra.sweeper.objectives.test/acuracy=maximize: is not measured" in ended.err
-    assert "test/accuracy" in ended.err
+    assert "hydra.sweeper.objectives.measure/nrom=maximize: is not measured" in ended.err
+    assert "measure/norm" in ended.err
     assert [t.state for t in study().trials] == [TrialState.FAIL]
     assert list(Path("outputs/sweeps").glob("*/report/report.html"))
 
