@@ -34,7 +34,7 @@ HEADING = 40
 """Characters of a row's heading that a panel has room for."""
 
 DECADES = 100.0
-"""A loss that varies by more than this factor has a logarithmic axis."""
+"""Losses that vary by more than this factor have a logarithmic axis, in every panel alike."""
 
 
 def barriers(paths: pd.DataFrame) -> Figure:
@@ -47,11 +47,14 @@ def barriers(paths: pd.DataFrame) -> Figure:
     columns = [name for name in QUANTITIES if name in paths and paths[name].notna().any()]
     labels = list(dict.fromkeys(paths["label"]))
     shown = spread(labels, ROWS)
+    losses = paths.loc[paths["label"].isin(shown), [c for c in columns if c.endswith("loss")]]
+    seen = losses.stack()
+    logarithmic = bool(seen.min() > 0 and seen.max() > DECADES * seen.min())
     figure, every = panels(len(shown) * len(columns), width=3.1, columns=len(columns))
     for row, label in enumerate(shown):
         of_label = paths[paths["label"] == label]
         for axes, name in zip(every[row * len(columns) :], columns, strict=False):
-            _draw(axes, of_label, name)
+            _draw(axes, of_label, name, logarithmic)
         pairs = of_label["pair"].nunique()
         title = f"{label}, {pairs} pair{'s' * (pairs > 1)} of seeds"
         heading = textwrap.fill(title, HEADING * len(columns))
@@ -66,7 +69,8 @@ def barriers(paths: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, paths: pd.DataFrame, name: str) -> None:
+def _draw(axes: Axes, paths: pd.DataFrame, name: str, logarithmic: bool) -> None:
+    """One quantity along the paths of one configuration; ``logarithmic`` is of losses."""
     words, scale = QUANTITIES[name]
     for mode, path in paths.groupby("mode", sort=False):
         colour, dashes, said = MODES[str(mode)]
@@ -76,7 +80,6 @@ def _draw(axes: Axes, paths: pd.DataFrame, name: str) -> None:
             axes.fill_between(
                 over_pairs.index, over_pairs["min"], over_pairs["max"], color=colour, alpha=0.15
             )
-    loss = name.endswith("loss")
-    if loss and paths[name].min() > 0 and paths[name].max() > DECADES * paths[name].min():
+    if logarithmic and name.endswith("loss"):
         axes.set_yscale("log")
     axes.set(xlabel="α from one network to the other", ylabel=words)

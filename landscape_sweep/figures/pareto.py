@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from landscape_sweep.figures.bars import METRICS
 from landscape_sweep.figures.style import (
@@ -21,6 +24,9 @@ from landscape_sweep.figures.style import (
 )
 
 BEST, OTHER = PALETTE[1], PALETTE[6]
+
+CROWDED = 0.05
+"""Points closer than this share of a panel, both ways, have no room for a text each."""
 
 
 def pareto_front(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figure:
@@ -49,14 +55,12 @@ def pareto_front(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figure:
             # With x at least (at most) a value, the best y is that of the next front point.
             where = "steps-pre" if objectives[x] == "maximize" else "steps-post"
             axes.plot(best[x], best[y], color=BEST, linewidth=0.8, drawstyle=where)
-        for number, right, up in zip(best["number"], best[x], best[y], strict=True):
-            at, offset = (right, up), (4, 4)
-            axes.annotate(str(number), at, xytext=offset, textcoords="offset points", fontsize=7)
         axes.set(xlabel=_label(x, objectives), ylabel=_label(y, objectives))
         if is_wide(done[x]):
             log_x(axes)
         if is_wide(done[y]):
             log_y(axes)
+        _number(axes, best[[x, y]].to_numpy(float), best["number"].to_list())
         legend_above(axes)
     left_out = f" ({PANELS} of {len(pairs)} pairs)" * (len(pairs) > PANELS)
     figure.suptitle(f"Pareto front over {_counted(trials)}{left_out}")
@@ -92,6 +96,20 @@ def search_history(trials: pd.DataFrame, objectives: Mapping[str, str]) -> Figur
     legend_above(axes)
     figure.suptitle(f"Search over {_counted(trials)}")
     return figure
+
+
+def _number(axes: Axes, points: NDArray[np.float64], numbers: Sequence[int]) -> None:
+    """Write its number at each point; those that lie together share one text, at the last."""
+    axes.autoscale_view()  # until then places are those of an empty panel
+    places = axes.transAxes.inverted().transform(axes.transData.transform(points))
+    texts: dict[int, str] = {}
+    for at, number in enumerate(numbers):
+        near = at > 0 and bool((np.abs(places[at] - places[at - 1]) < CROWDED).all())
+        before = f"{texts.pop(at - 1)}, " if near else ""
+        texts[at] = f"{before}{number}"
+    for at, text in texts.items():
+        place, offset = tuple(points[at]), (4, 4)
+        axes.annotate(text, place, xytext=offset, textcoords="offset points", fontsize=7)
 
 
 def _percent(trials: pd.DataFrame, objectives: Mapping[str, str]) -> pd.DataFrame:

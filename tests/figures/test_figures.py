@@ -144,6 +144,9 @@ def test_over_several_pairs_barriers_are_a_mean_in_a_range(sweep: Sweep) -> None
     assert axes.get_yscale() == "linear"
     wide = first.assign(loss=first["loss"] ** 4)
     assert figures.barriers(wide).axes[0].get_yscale() == "log"
+    both = figures.barriers(pd.concat([first, wide.assign(label="wide")]))
+    scales = [axes.get_yscale() for axes in both.axes]  # losses of two rows are compared
+    assert scales == 2 * ["log", "log", "linear", "linear"]
 
 
 def test_a_long_name_leaves_the_panels_their_width(sweep: Sweep) -> None:

@@ -37,6 +37,20 @@ def test_the_front_is_drawn_over_all_completed_trials() -> None:
     assert figure.get_suptitle() == heading
 
 
+def test_points_that_crowd_on_the_front_share_a_text() -> None:
+    crowd = pd.DataFrame(
+        {
+            "number": [4, 7, 8, 9],
+            "state": "COMPLETE",
+            "on_front": True,
+            "test/accuracy": [0.1, 0.5, 0.501, 0.502],
+            "hessian/trace": [1.0, 1.5, 1.501, 1.502],
+        }
+    )
+    (axes,) = figures.pareto_front(crowd, TWO).axes
+    assert [text.get_text() for text in axes.texts] == ["4", "7, 8, 9"]
+
+
 def test_three_objectives_are_three_panels_without_a_line() -> None:
     figure = figures.pareto_front(TRIALS, {**TWO, "gap/loss": "minimize"})
     assert len(figure.axes) == 3
