@@ -40,7 +40,7 @@ class Pace:
 def left_out(configs: Iterable[Config], probes: Sequence[str] = NOT_COUNTED) -> str:
     """What the estimates for these runs leave out, as the end of a sentence on their time."""
     found = [name for c in configs for name in probes if getattr(c.probe, name) is not None]
-    told = " and ".join(f"probe.{name}" for name in dict.fromkeys(found))
+    told = ", ".join(f"probe.{name}" for name in dict.fromkeys(found))
     return f", {told} not counted" if told else ""
 
 

@@ -36,9 +36,11 @@ def expand(arguments: Sequence[str], folder: Path) -> list[str]:
         ConfigError: no such run, or one whose configuration can't be read.
     """
     asked = [text for text in arguments if _key(text) == "rerun"]
-    if not asked:
+    run_id = asked[-1].partition("=")[2].strip("'\"") if asked else "null"
+    if run_id == "null":
         return list(arguments)
-    run_id = asked[-1].partition("=")[2].strip("'\"")
+    if not run_id:
+        raise ConfigError("rerun", "", "takes the id of a run, which it said as it ended")
     own = [text for text in arguments if _key(text) != "rerun"]
     keys = {_key(text): text.partition("=")[2] for text in own}
     if keys.get("experiment", "null") != "null":

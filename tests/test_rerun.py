@@ -116,10 +116,14 @@ def test_once_more_changed_and_probed(command, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_run_that_is_not_there_is_one_line(command) -> None:
+    ended = command("rerun=")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "rerun=: takes the id of a run" in ended.err
+    assert command("rerun=null", "data=digits", "probe=none", "dry_run=true").status == 0
     ended = command("rerun=abc")
     assert ended.status == 2
     assert "mlflow.db: there is no such file; outputs=FOLDER names" in ended.err
-    assert not Path("outputs").exists()  # nothing is made where something was to be read
+    assert not Path("outputs/mlflow.db").exists()  # nothing is made where something was to be read
     store = tracking.connect("sqlite:///outputs/mlflow.db", "some", "outputs")
     ended = command("rerun=abc")
     assert ended.status == 2

@@ -51,7 +51,7 @@ def test_a_dry_run_says_what_its_estimate_leaves_out(command) -> None:
         "+probe.connectivity={points: 3, bezier_steps: 0, bezier_lr: 0.1}",
     )
     ended = command("-m", *TINY, *probes, "+probe.early.epoch=1", "seed=0,1", "dry_run=true")
-    assert "one run after another, probe.early and probe.connectivity not counted;" in ended.out
+    assert "one run after another, probe.early, probe.connectivity not counted;" in ended.out
     ended = command(*TINY, *probes, "dry_run=true")  # a run alone is joined with none
     assert "at most; nothing was run" in ended.out
 
