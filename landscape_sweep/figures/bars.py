@@ -81,7 +81,7 @@ def metric_bars(runs: pd.DataFrame) -> Figure:
     more = f" ({ROWS} of {len(labels)} configurations)" if len(labels) > ROWS else ""
     headline(
         figure,
-        f"Metrics by configuration: mean and 95% interval over {seeds_each(runs)}; "
+        f"Metrics by configuration: {seeds_each(runs, 'mean and 95% interval over')}; "
         f"a point a run{more}",
     )
     return figure

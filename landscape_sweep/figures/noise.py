@@ -78,7 +78,7 @@ def noise_against_flatness(runs: pd.DataFrame) -> Figure:
         legend_above(axes)
     headline(
         figure,
-        f"Noise against flatness, {where}; n configurations, means of {seeds_each(runs)}; "
+        f"Noise against flatness, {where}; n configurations, {seeds_each(runs, 'means of')}; "
         "larger points, larger batches",
     )
     return figure

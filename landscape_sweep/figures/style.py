@@ -183,11 +183,15 @@ def at_one_loss(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return runs[there], f"at a training loss of {goal.max():g}{said}"
 
 
-def seeds_each(runs: pd.DataFrame) -> str:
-    """How many seeds a configuration has: ``3 seeds``, ``1 to 3 seeds``."""
+def seeds_each(runs: pd.DataFrame, shown: str = "") -> str:
+    """How many seeds a configuration has, and what of several is shown.
+
+    ``3 seeds each``, ``mean and range of 1 to 3 seeds each``; of one there is no mean: ``1 seed
+    each``.
+    """
     counts = sorted({int(n) for n in runs.groupby("label").size()})
     low_high = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
-    return f"{low_high} seed{'s' * (low_high != '1')} each"
+    return "1 seed each" if low_high == "1" else f"{shown} {low_high} seeds each".strip()
 
 
 class Configurations:

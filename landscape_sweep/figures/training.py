@@ -52,7 +52,7 @@ def training_dynamics(histories: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     headline(
         figure,
         "Training dynamics: test solid, training dashed; "
-        f"mean and range of {seeds_each(runs)}{told.left_out}",
+        f"{seeds_each(runs, 'mean and range of')}{told.left_out}",
     )
     told.explain(figure, every)
     return figure
@@ -86,7 +86,8 @@ def geometry_through_training(histories: pd.DataFrame, runs: pd.DataFrame) -> Fi
             log_y(axes)
         whole_x(axes)
     headline(
-        figure, f"Geometry through training: mean and range of {seeds_each(runs)}{told.left_out}"
+        figure,
+        f"Geometry through training: {seeds_each(runs, 'mean and range of')}{told.left_out}",
     )
     told.explain(figure, every)
     return figure

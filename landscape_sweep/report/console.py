@@ -17,8 +17,8 @@ from landscape_sweep.tracking import Links, Sweep
 STRONGEST = 10
 """Correlations shown."""
 
-PLAIN_WIDTH = 150
-"""Columns of a table that is not shown on a terminal."""
+PLAIN_WIDTH = 250
+"""Columns that a table may take which is not shown on a terminal: nothing is cut there."""
 
 
 def show(sweep: Sweep, files: ReportFiles, links: Links | None = None) -> None:

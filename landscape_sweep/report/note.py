@@ -31,8 +31,8 @@ def note(sweep: Sweep, files: ReportFiles) -> str:
         "surface that turns. The runs list: open the arrow beside this run, then *Columns* or "
         "*Group by*. A child's *Model metrics*: `hessian/eigenvalue` over steps is its spectrum "
         "by rank.",
-        f"**Verdicts from these runs.** {tally(of_runs)}; {len(of_runs) - len(spoken)} of them "
-        f"were not measured. By examples worked out, whatever is run: {tally(analytic)}.",
+        f"**Verdicts from these runs.** {tally(of_runs)}. "
+        f"By examples worked out, whatever is run: {tally(analytic)}.",
         "\n".join(f"- {one_line(verdict)}" for verdict in spoken[:LINES]),
         f"… and {len(spoken) - LINES} more in the report." if len(spoken) > LINES else "",
         "**Grid.**\n\n" + _grid(runs) if len(runs) else "",

@@ -52,9 +52,10 @@ def apart(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
 
 
 def tally(verdicts: Iterable[Verdict]) -> str:
-    """How many verdicts came out how: ``3 SUPPORTED, 2 REFUTED, 9 INCONCLUSIVE``."""
-    count = Counter(str(verdict.verdict) for verdict in verdicts)
-    return ", ".join(f"{count[name]} {name}" for name in SIGNS)
+    """How many came out how: ``3 SUPPORTED, 2 REFUTED, 9 INCONCLUSIVE, 50 not measured``."""
+    count = Counter(str(v.verdict) if measured(v) else "not measured" for v in verdicts)
+    told = [*SIGNS, "not measured"] if count["not measured"] else SIGNS
+    return ", ".join(f"{count[name]} {name}" for name in told)
 
 
 def found(verdict: Verdict) -> str:

@@ -45,6 +45,14 @@ def test_training_curves_are_means_over_seeds(sweep: Sweep, completed: pd.DataFr
     solid = next(line for line in accuracy.lines if line.get_linestyle() == "-")
     np.testing.assert_allclose(solid.get_ydata(), 100 * mean("test/accuracy"))
     assert len(loss.lines) == 2 * 6  # fit and test of six configurations
+    heads = [
+        figures.training_dynamics(sweep.histories, some).get_suptitle().replace("\n", " ")
+        for some in (completed, completed.drop_duplicates("label"))
+    ]
+    assert [head.rpartition("; ")[2] for head in heads] == [
+        "mean and range of 2 seeds each",
+        "1 seed each",
+    ]
 
 
 def test_spectra_show_what_has_not_converged_as_hollow(

@@ -135,7 +135,11 @@ def test_the_console_names_failures_and_correlations(
     out = capsys.readouterr().out
     assert "failed: resnet bs32 lr0.05 s2: RuntimeError: no room" in out
     assert "Strongest of" in out
-    assert "Verdicts from these runs: " in out
+    (counted,) = (line for line in out.splitlines() if line.startswith("Verdicts from these runs"))
+    for verdict in ("SUPPORTED", "REFUTED", "INCONCLUSIVE"):  # as many as have a line below
+        lines = [line for line in out.splitlines() if f"{verdict} " in line[:18]]
+        assert f" {len(lines)} {verdict}" in counted
+    assert counted.endswith(" not measured")
     assert "by examples worked out, whatever is run: " in out
     assert "(analytic" not in out
     assert "theorem_1" in out or "Theorem 1" in out
