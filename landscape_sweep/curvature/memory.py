@@ -21,8 +21,9 @@ def graph_bytes(build: Callable[[], object]) -> int:
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
-        alive.append(tensor)  # so that no address is given out twice
-        return tensor
+        alive.append(storage)  # so that no address is given out twice
+        # The tensor itself holds the graph, which holds this function: a circle that never goes.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         build()

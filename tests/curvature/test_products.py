@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import pytest
@@ -205,6 +206,25 @@ def test_memory_budget_bounds_what_is_kept(case):
     for _ in range(3):
         torch.testing.assert_close(tight.matvec(v), H.matvec(v))
     assert len(tight._kept) == 2
+
+
+@pytest.mark.parametrize("operator", [HessianOperator, GaussNewtonOperator])
+def test_nothing_is_left_of_an_operator_that_is_gone(case, operator):
+    """No graph keeps itself alive: a long sweep would fill the memory."""
+    c = case("residual_batch_norm")
+
+    def tensors():
+        gc.collect()
+        return sum(isinstance(x, torch.Tensor) for x in gc.get_objects())
+
+    def use():
+        H = operator(c.model, c.loss, c.batches)  # measures what a sample takes
+        H.matvec(torch.ones(H.size, dtype=torch.float64))
+
+    use()
+    before = tensors()
+    use()
+    assert tensors() == before
 
 
 def test_loss_that_is_no_mean_of_parts_is_not_cut(case):
