@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 
@@ -27,10 +27,8 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], fi
         OSError: the disk is full, the folder can't be written.
     """
     told = {**metadata, "sha256": _digest(tensors, metadata)}
-    try:
-        save_file(dict(tensors), str(file), told)
-    except SafetensorError as error:  # its way to say that the disk is full
-        raise OSError(str(error)) from error
+    # ``save_file`` writes beside ``file`` under a name of its own, which a kill would leave there.
+    file.write_bytes(save(dict(tensors), told))
 
 
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from real_sweep import HERE
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
@@ -104,3 +108,23 @@ def test_a_checkpoint_cut_short_or_changed_is_found_out(tmp_path: Path) -> None:
         read_checkpoint(file)
     with pytest.raises(FileNotFoundError):
         read_checkpoint(tmp_path / "none")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import torch
+from landscape_sweep.training import Checkpoint, write_checkpoint
+write_checkpoint(Checkpoint({"a": torch.zeros(2**25)}, {}), Path(sys.argv[1]))
+"""
+
+
+def test_a_write_that_is_killed_leaves_nothing_under_a_name_of_its_own(tmp_path: Path) -> None:
+    """What is removed with a run's checkpoints is found by the run's name."""
+    file = tmp_path / "run.safetensors"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(file)], env=HERE) as writer:
+        while not list(tmp_path.iterdir()):
+            assert writer.poll() is None
+            time.sleep(0.001)
+        writer.kill()
+    assert all(left.name.startswith("run.") for left in tmp_path.iterdir())
