@@ -49,8 +49,8 @@ def main(composed: DictConfig, watch: tracking.Watch | None = None) -> str | Non
     training_name = schema.train_hash(asked, data.name)
     config, trained = at_stored_weights(store, asked, training_name)
     identity = schema.config_hash(config, data.name)
-    left_out = [p for p in schema.in_training(asked) if p not in schema.in_training(config)]
-    overrides = [*HydraConfig.get().overrides.task, *(f"probe.{p}=null" for p in left_out)]
+    unasked = [p for p in schema.in_training(asked) if p not in schema.in_training(config)]
+    overrides = [*HydraConfig.get().overrides.task, *(f"probe.{p}=null" for p in unasked)]
     tags = {
         "label": names.label(config),
         "config.hash": identity,
@@ -87,9 +87,13 @@ def _alone(store: tracking.Store, config: Config) -> AbstractContextManager[dict
     return tracking.alive(config.outputs)
 
 
-def report_dead(store: tracking.Store, outputs: str) -> None:
-    """Close single runs that a process which died left running, and say which."""
-    for name in tracking.close_dead(store, outputs):
+def report_dead(store: tracking.Store, outputs: str, sweep_id: str | None = None) -> None:
+    """Close what a process that died left running, and say what: single runs, and a sweep's.
+
+    ``sweep_id`` is of the sweep that this process drives.
+    """
+    of_sweep = tracking.close_stale(store, sweep_id) if sweep_id is not None else []
+    for name in (*tracking.close_dead(store, outputs), *of_sweep):
         log.warning("  was left running by a process that died: %s", name)
 
 

@@ -65,9 +65,7 @@ def sweep(
         return
     store = tracking.connect(first.tracking.uri, first.tracking.experiment_name, first.outputs)
     with driving(finish.folder(first.outputs, sweep_id), sweep_id):
-        report_dead(store, first.outputs)
-        for stale in tracking.close_stale(store, sweep_id):
-            log.warning("  was left running by a process that died: %s", stale)
+        report_dead(store, first.outputs, sweep_id)
         configurations = {label(cell.config) for cell in cells}
         about = f"{len(cells)} runs of {len(configurations)} configurations."
         parent = open_parent(store, sweep_id, hydra_config, arguments, first, about)

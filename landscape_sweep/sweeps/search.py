@@ -92,9 +92,7 @@ def search(
     store = tracking.connect(base.tracking.uri, base.tracking.experiment_name, base.outputs)
     with driving(finish.folder(base.outputs, sweep_id), sweep_id):
         study = studies.open_study(storage, name, objectives, settings.pruner, common)
-        report_dead(store, base.outputs)
-        for stale in tracking.close_stale(store, sweep_id):
-            log.warning("  was left running by a process that died: %s", stale)
+        report_dead(store, base.outputs, sweep_id)
         for number in studies.retire(study):
             log.warning("  trial %d was left running by a process that died: again", number)
         about = f"A search for {_told(objectives)} by {settings.sampler}; Optuna's study {name}."

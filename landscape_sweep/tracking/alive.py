@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from landscape_sweep.tracking.run_log import RunLog
+from landscape_sweep.tracking.ledger import end_left
 from landscape_sweep.tracking.store import Store, search
 
 TAG = "run.lock"
@@ -36,19 +36,16 @@ def close_dead(store: Store, outputs: str) -> list[str]:
     """Close single runs of dead processes as interrupted; returns the names of those cut off.
 
     A run whose lock is not under ``outputs``, another machine's perhaps, is left as it is.
-    A run whose outcome is written has ended, even if its process died before it could close it.
     """
     where = f"tags.`{TAG}` != '' and attributes.status = 'RUNNING'"
-    cut_off = []
+    cut_off: list[str] = []
     for run in search(store.client, [store.experiment_id], where):
         file = _file(outputs, run.data.tags[TAG])
         if not file.exists():
             continue
         try:
             with FileLock(file, blocking=False):
-                written = run.data.tags.get("run.outcome")
-                RunLog(store, str(run.info.run_id)).end(written or "interrupted")
-                cut_off += [str(run.info.run_name)] * (written is None)
+                cut_off += end_left(store, run)
                 file.unlink(missing_ok=True)
         except Timeout:
             continue  # its process is alive

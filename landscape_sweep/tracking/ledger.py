@@ -132,22 +132,28 @@ def close_stale(
 ) -> list[str]:
     """Close what a process that died left running; returns the names of the runs it cut off.
 
-    A run whose outcome is written has ended, even if its process died before it could close it.
     Only for the one process that drives this sweep: whatever else is running of it is dead.
     With a ``number``, only runs of that cell, for the process that knows of its death.
     """
     where = f"tags.`sweep.id` = '{sweep_id}' and attributes.status = 'RUNNING'"
     if number is not None:
         where += f" and tags.`sweep.number` = '{number}'"
-    cut_off = []
-    for run in search(store.client, [store.experiment_id], where):
-        record, written = RunLog(store, str(run.info.run_id)), run.data.tags.get("run.outcome")
-        if written is None:
-            cut_off.append(str(run.info.run_name))
-            if reason is not None:
-                record.tags({"run.reason": reason})
-        record.end(written or outcome)
-    return cut_off
+    left = search(store.client, [store.experiment_id], where)
+    return [name for run in left for name in end_left(store, run, outcome, reason)]
+
+
+def end_left(
+    store: Store, run: Run, outcome: str = "interrupted", reason: str | None = None
+) -> list[str]:
+    """End a run that a dead process left running; its name, if that cut it off.
+
+    A run whose outcome is written has ended, even if its process died before it could close it.
+    """
+    record, written = RunLog(store, str(run.info.run_id)), run.data.tags.get("run.outcome")
+    if written is None and reason is not None:
+        record.tags({"run.reason": reason})
+    record.end(written or outcome)
+    return [str(run.info.run_name)] if written is None else []
 
 
 def runs_of_sweep(client: PatientClient, parent: Run) -> list[Run]:
